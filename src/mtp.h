@@ -1,0 +1,200 @@
+/* mtp.h - public interface of libmtp.
+ *
+ * A model is an immutable set of weights plus a tokenizer, read from a GGUF file. A session is one
+ * timeline over a model: its KV cache, its recurrent state and the logits of the last position.
+ * Many sessions may share a model; one session must not be used by two threads at once.
+ *
+ * Every function that can fail returns a status and, where an mtp_error is passed, fills in one
+ * sentence a user can act on. The library never prints, never exits, holds no global mutable state
+ * and installs no signal handlers.
+ *
+ * The promise: the logits of a position depend on the weights and on the ids before it, and on
+ * nothing else: not on batch width, prefill chunking, thread count or instruction set
+ * (docs/arithmetic.md).
+ */
+#ifndef MTP_H
+#define MTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
+
+/* Status of a call. mtpgen exits with the same numbers (docs/exit-status in mtpgen.1). */
+enum mtp_status {
+    MTP_OK = 0,
+    MTP_ERR_INTERNAL = 1,      /* a defect in this library */
+    MTP_ERR_USAGE = 2,         /* an argument is wrong */
+    MTP_ERR_IO = 3,            /* a file cannot be opened, read or written */
+    MTP_ERR_FORMAT = 4,        /* not a GGUF file, or a damaged one */
+    MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know */
+    MTP_ERR_MEMORY = 6,        /* not enough memory */
+    MTP_ERR_CONTEXT = 7,       /* the prompt does not fit the context */
+    MTP_ERR_NUMERIC = 8,       /* an infinity or NaN appeared while computing */
+    MTP_ERR_INTERRUPTED = 130, /* the progress callback asked to stop */
+};
+
+struct mtp_error {
+    enum mtp_status status;
+    char message[768]; /* one sentence, UTF-8, no newline, control characters escaped */
+};
+
+typedef struct mtp_model mtp_model;
+typedef struct mtp_session mtp_session;
+typedef struct mtp_checkpoint mtp_checkpoint;
+typedef struct mtp_decoder mtp_decoder;
+
+const char *mtp_version(void);      /* "0.1.0" */
+int mtp_arithmetic_version(void);   /* version of the rules in docs/arithmetic.md */
+
+/* Called with what is being done ("load", "prefill") and how much of it is; false stops the call
+ * with MTP_ERR_INTERRUPTED. */
+typedef bool (*mtp_progress_fn)(void *user, const char *stage, uint64_t done, uint64_t total);
+
+/* ---- model ------------------------------------------------------------------------------- */
+
+struct mtp_model_options {
+    const char *mtp_path; /* companion GGUF with the MTP block only, or NULL */
+    mtp_progress_fn progress;
+    void *user;
+};
+
+enum mtp_status mtp_model_open(mtp_model **out, const char *path,
+                               const struct mtp_model_options *options, struct mtp_error *error);
+void mtp_model_close(mtp_model *model);
+
+struct mtp_model_info {
+    const char *architecture; /* "qwen35moe" */
+    const char *name;         /* general.name or "" */
+    uint32_t n_ctx_train;     /* context length in the file, tokens */
+    uint32_t n_vocab;
+    uint32_t n_layers;        /* trunk layers, without the MTP block */
+    uint32_t n_mtp_layers;    /* 0 when there is no draft head */
+    uint64_t weight_bytes;    /* bytes of all tensors used */
+    uint64_t file_bytes;
+    uint64_t bytes_per_token; /* weight bytes one decoded token reads, routed experts counted by use */
+};
+void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info);
+
+/* ---- text -------------------------------------------------------------------------------- */
+
+enum mtp_tokenize_flags {
+    MTP_TEXT_PLAIN = 0,      /* control-token text is ordinary text */
+    MTP_TEXT_SPECIAL = 1,    /* control-token text becomes control tokens */
+};
+/* *ids is malloc'ed; the caller frees it. Any bytes are accepted. */
+enum mtp_status mtp_tokenize(const mtp_model *model, const char *text, size_t length,
+                             unsigned flags, int32_t **ids, size_t *n_ids, struct mtp_error *error);
+bool mtp_token_is_end(const mtp_model *model, int32_t id);
+
+/* Streaming decoder: bytes of tokens in, whole UTF-8 characters out. */
+enum mtp_status mtp_decoder_open(mtp_decoder **out, const mtp_model *model, struct mtp_error *error);
+void mtp_decoder_close(mtp_decoder *decoder);
+/* Bytes complete so far, valid until the next call; *length may be 0. Control tokens give "". */
+const char *mtp_decoder_push(mtp_decoder *decoder, int32_t id, size_t *length);
+/* What was held back: the bytes of an unfinished character. */
+const char *mtp_decoder_flush(mtp_decoder *decoder, size_t *length);
+
+/* ---- session ----------------------------------------------------------------------------- */
+
+enum mtp_kv_type { MTP_KV_F16 = 0, MTP_KV_F32 = 1 };
+enum mtp_moe_mode { MTP_MOE_GROUPED = 0, MTP_MOE_PER_TOKEN = 1 };
+enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2 };
+
+struct mtp_session_options {
+    uint32_t n_ctx;       /* positions; 0 = the model's length */
+    uint32_t n_threads;   /* 0 = physical cores this process may use */
+    uint32_t n_batch;     /* rows of a prefill chunk; 0 = 512 */
+    enum mtp_kv_type kv_type;
+    enum mtp_moe_mode moe_mode;
+    enum mtp_isa isa;
+    mtp_progress_fn progress;
+    void *user;
+};
+enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
+                                 const struct mtp_session_options *options,
+                                 struct mtp_error *error);
+void mtp_session_close(mtp_session *session);
+
+/* Appends ids to the timeline and computes the logits that follow the last of them. On error the
+ * session stays at the last whole chunk. */
+enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, size_t n_ids,
+                                   struct mtp_error *error);
+uint32_t mtp_session_length(const mtp_session *session);   /* positions used */
+uint32_t mtp_session_n_ctx(const mtp_session *session);
+uint32_t mtp_session_n_threads(const mtp_session *session);
+const char *mtp_session_isa_name(const mtp_session *session); /* "scalar" or "avx2" */
+/* Logits after the last position, n_vocab floats, valid until the next append; NULL when empty. */
+const float *mtp_session_logits(const mtp_session *session);
+/* Sum modulo 2^64 of a mix of every (index, bits) of those logits: equal logits, equal digest. */
+uint64_t mtp_session_logits_digest(const mtp_session *session);
+
+struct mtp_sampling {
+    float temperature; /* 0 = the most likely token (ties: lowest id) */
+    uint32_t top_k;    /* 0 = off */
+    float top_p;       /* 1 = off */
+    float min_p;       /* 0 = off */
+    uint64_t seed;     /* the draw at a position depends on (seed, position) and the logits only */
+};
+/* Defaults for a model: general.sampling.* of the file, else temperature 0.8, top_k 40, top_p
+ * 0.95, min_p 0.05, seed 0. */
+void mtp_sampling_defaults(const mtp_model *model, struct mtp_sampling *sampling);
+enum mtp_status mtp_session_sample(const mtp_session *session, const struct mtp_sampling *sampling,
+                                   int32_t *id, struct mtp_error *error);
+
+/* Remembers the present length and recurrent state, to return to it without reading again. */
+enum mtp_status mtp_checkpoint_take(mtp_checkpoint **out, const mtp_session *session,
+                                    struct mtp_error *error);
+enum mtp_status mtp_checkpoint_restore(mtp_session *session, const mtp_checkpoint *checkpoint,
+                                       struct mtp_error *error);
+void mtp_checkpoint_free(mtp_checkpoint *checkpoint);
+
+struct mtp_counters {
+    uint64_t rows;         /* rows put through the trunk */
+    uint64_t passes;       /* batches put through the trunk */
+    uint64_t expert_reads; /* times a matrix of a routed expert was read */
+    uint64_t expert_rows;  /* (row, matrix of a routed expert) products */
+};
+void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters);
+
+/* ---- chat -------------------------------------------------------------------------------- */
+
+enum mtp_chat_role { MTP_CHAT_SYSTEM, MTP_CHAT_USER, MTP_CHAT_ASSISTANT };
+struct mtp_chat_turn {
+    enum mtp_chat_role role;
+    const char *text; /* UTF-8, not necessarily terminated */
+    size_t length;
+};
+struct mtp_chat_options {
+    const char *template_name; /* "chatml", or NULL = recognise tokenizer.chat_template */
+    bool think;                /* leave room for the model's thinking */
+    bool add_generation_prompt;
+};
+/* Ids of a conversation as the file's template renders it. Text of turns never becomes control
+ * tokens. *ids is malloc'ed; the caller frees it. */
+enum mtp_status mtp_chat_tokenize(const mtp_model *model, const struct mtp_chat_turn *turns,
+                                  size_t n_turns, const struct mtp_chat_options *options,
+                                  int32_t **ids, size_t *n_ids, struct mtp_error *error);
+
+/* ---- reports ----------------------------------------------------------------------------- */
+
+/* Writes hyper-parameters, tensors by type and bytes, memory plan for these session options and
+ * the bytes a decoded token reads. */
+enum mtp_status mtp_model_print_info(const mtp_model *model,
+                                     const struct mtp_session_options *options, FILE *out,
+                                     struct mtp_error *error);
+
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
+#ifdef __cplusplus
+}
+#endif
+#endif
