@@ -1,0 +1,318 @@
+/* backend.c - the CPU backend's table of operations: cuts each operation into tasks (kernels.h says
+ * which) and spreads them over threads. No arithmetic happens here. */
+#include "backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "parallel.h"
+
+struct cpu_fault {
+    int taken; /* atomic */
+    struct numeric_fault first;
+};
+
+struct cpu_backend {
+    struct backend base;
+    struct ops ops;
+    const struct cpu_kernels *kernels;
+    struct cpu_threads threads;
+    struct cpu_fault fault;
+    struct backend_counters counters;
+};
+
+void cpu_report_fault(struct cpu_fault *fault, const char *operation, int32_t row)
+{
+    int free_slot = 0;
+    if (!__atomic_compare_exchange_n(&fault->taken, &free_slot, 1, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
+        return;
+    fault->first = (struct numeric_fault){true, operation, row};
+}
+
+static struct cpu_backend *self(struct backend *backend)
+{
+    return (struct cpu_backend *)(void *)backend;
+}
+
+/* What a range function needs: the kernels and the operation's arguments. */
+struct work {
+    const struct cpu_kernels *kernels;
+    const void *args;
+};
+
+/* Defines `op`, which runs kernels->op over `tasks` tasks, `grain` at least a thread. */
+#define DEFINE_OPERATION(op, tasks, grain)                                                         \
+    static void op##_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)       \
+    {                                                                                              \
+        const struct work *work = w;                                                               \
+        work->kernels->op(work->args, begin, end, task);                                           \
+    }                                                                                              \
+    static void op(struct backend *backend, const struct op##_args *args)                          \
+    {                                                                                              \
+        struct cpu_backend *cpu = self(backend);                                                   \
+        struct work work = {cpu->kernels, args};                                                   \
+        parallel_ranges(&cpu->threads, (int64_t)(tasks), (grain), op##_range, &work);              \
+    }
+
+/* Grains keep jobs of a few microseconds, which cost less than waking a thread, on one thread. */
+DEFINE_OPERATION(quantize, (size_t)args->n_rows * act_blocks(args->n), 16)
+DEFINE_OPERATION(embed, args->n_rows, 4)
+DEFINE_OPERATION(rms_norm, (size_t)args->n_rows * args->n_groups, 16)
+DEFINE_OPERATION(add, (size_t)args->n_rows * args->n, 16384)
+DEFINE_OPERATION(rope, (size_t)args->n_rows * args->n_heads, 64)
+DEFINE_OPERATION(kv_store, args->n_rows, 8)
+DEFINE_OPERATION(attention, (size_t)args->n_rows * args->n_heads, 1)
+DEFINE_OPERATION(conv, args->n_channels, 256)
+DEFINE_OPERATION(delta_net, (size_t)args->n_sequences * args->n_v_heads, 1)
+DEFINE_OPERATION(mul_silu, args->n_rows, 4)
+DEFINE_OPERATION(moe_combine, args->n_rows, 8)
+DEFINE_OPERATION(argmax, args->n_rows, 1)
+DEFINE_OPERATION(route, args->n_rows, 16)
+
+/* Lists pairs (row * n_used + rank) by expert, in ascending order inside an expert. */
+static void list_by_expert(const struct route_args *args)
+{
+    int32_t n_pairs = args->n_rows * (int32_t)args->n_used;
+    memset(args->start, 0, (args->n_experts + 1) * sizeof *args->start);
+    for (int32_t p = 0; p < n_pairs; p++)
+        args->start[args->experts[p] + 1]++;
+    for (uint32_t e = 0; e < args->n_experts; e++)
+        args->start[e + 1] += args->start[e];
+    int32_t next[MAX_EXPERTS];
+    memcpy(next, args->start, args->n_experts * sizeof *next);
+    for (int32_t p = 0; p < n_pairs; p++)
+        args->order[next[args->experts[p]]++] = p;
+}
+
+static void route_and_list(struct backend *backend, const struct route_args *args)
+{
+    route(backend, args);
+    list_by_expert(args);
+}
+
+/* ---- matrix products --------------------------------------------------------------------- */
+
+enum { OUT_TILE = 64 }; /* weight rows that stay in cache while the batch passes over them */
+
+/* One tile of weight rows [begin, end) against the n batch rows in[]; outputs go to out[]. */
+static void dot_rows(const struct cpu_kernels *kernels, const struct weight *w, size_t expert,
+                     int64_t begin, int64_t end, struct dot_args *dot, float *const *y)
+{
+    float *out[DOT_TILE];
+    for (int64_t o = begin; o < end; o += OUT_TILE) {
+        int64_t n = end - o < OUT_TILE ? end - o : OUT_TILE;
+        for (int r = 0; r < dot->n; r++)
+            out[r] = y[r] + o;
+        dot->w = (const uint8_t *)w->data + expert * w->expert_bytes + (size_t)o * w->row_bytes;
+        dot->n_out = (int32_t)n;
+        dot->y = out;
+        kernels->dot(dot);
+    }
+}
+
+static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+{
+    (void)task;
+    const struct work *work = w;
+    const struct matmul_args *args = work->args;
+    size_t blocks = act_blocks(args->w.n_in);
+    const float *x[DOT_TILE];
+    const struct act_block *act[DOT_TILE];
+    float *y[DOT_TILE];
+    struct dot_args dot = {.type = args->w.type, .row_bytes = args->w.row_bytes,
+                           .n_in = args->w.n_in, .x = x, .act = act};
+    for (int64_t o = begin; o < end; o += OUT_TILE) {
+        int64_t last = end - o < OUT_TILE ? end : o + OUT_TILE;
+        for (int32_t first = 0; first < args->n_rows; first += DOT_TILE) {
+            dot.n = args->n_rows - first < DOT_TILE ? args->n_rows - first : DOT_TILE;
+            for (int r = 0; r < dot.n; r++) {
+                size_t row = (size_t)(first + r);
+                x[r] = args->x != NULL ? args->x + row * args->w.n_in : NULL;
+                act[r] = args->act != NULL ? args->act + row * blocks : NULL;
+                y[r] = args->y + row * args->y_stride;
+            }
+            dot_rows(work->kernels, &args->w, 0, o, last, &dot, y);
+        }
+    }
+}
+
+static void count_product(struct cpu_backend *cpu)
+{
+    cpu->counters.matmul_calls++;
+    if (cpu->kernels != cpu_kernels_scalar())
+        cpu->counters.variant_calls++;
+}
+
+static void matmul(struct backend *backend, const struct matmul_args *args)
+{
+    struct cpu_backend *cpu = self(backend);
+    struct work work = {cpu->kernels, args};
+    count_product(cpu);
+    parallel_ranges(&cpu->threads, args->w.n_out, 16, matmul_range, &work);
+}
+
+/* All pairs of one expert that fit a tile, against weight rows [begin, end). */
+static void expert_tile(const struct work *work, size_t expert, const int32_t *pairs, int32_t n,
+                        int64_t begin, int64_t end)
+{
+    const struct expert_matmul_args *args = work->args;
+    size_t blocks = act_blocks(args->w.n_in);
+    const float *x[DOT_TILE];
+    const struct act_block *act[DOT_TILE];
+    float *y[DOT_TILE];
+    for (int32_t i = 0; i < n; i++) {
+        size_t input = (size_t)(pairs[i] / args->pairs_per_input);
+        x[i] = args->x != NULL ? args->x + input * args->w.n_in : NULL;
+        act[i] = args->act != NULL ? args->act + input * blocks : NULL;
+        y[i] = args->y + (size_t)pairs[i] * args->y_stride;
+    }
+    struct dot_args dot = {.type = args->w.type, .row_bytes = args->w.row_bytes,
+                           .n_in = args->w.n_in, .x = x, .act = act, .n = n};
+    dot_rows(work->kernels, &args->w, expert, begin, end, &dot, y);
+}
+
+static void expert_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+{
+    (void)task;
+    const struct work *work = w;
+    const struct expert_matmul_args *args = work->args;
+    int32_t tile = args->grouped ? DOT_TILE : 1;
+    for (uint32_t e = 0; e < args->w.n_experts; e++)
+        for (int64_t o = begin; args->start[e] < args->start[e + 1] && o < end; o += OUT_TILE)
+            for (int32_t p = args->start[e]; p < args->start[e + 1]; p += tile) {
+                int32_t left = args->start[e + 1] - p;
+                int64_t last = end - o < OUT_TILE ? end : o + OUT_TILE;
+                expert_tile(work, e, args->order + p, left < tile ? left : tile, o, last);
+            }
+}
+
+static void expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
+{
+    struct cpu_backend *cpu = self(backend);
+    struct work work = {cpu->kernels, args};
+    count_product(cpu);
+    for (uint32_t e = 0; e < args->w.n_experts; e++) {
+        int32_t pairs = args->start[e + 1] - args->start[e];
+        cpu->counters.expert_rows += (uint64_t)pairs;
+        cpu->counters.expert_reads += args->grouped ? pairs > 0 : (uint64_t)pairs;
+    }
+    parallel_ranges(&cpu->threads, args->w.n_out, 16, expert_range, &work);
+}
+
+/* ---- memory and bookkeeping -------------------------------------------------------------- */
+
+static void *cpu_alloc(struct backend *backend, size_t bytes)
+{
+    (void)backend;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void cpu_free(struct backend *backend, void *memory, size_t bytes)
+{
+    (void)backend;
+    if (memory != NULL)
+        munmap(memory, bytes);
+}
+
+static size_t score_bytes(const struct cpu_threads *threads)
+{
+    return threads->n * threads->n_scores * sizeof *threads->scores;
+}
+
+static bool cpu_reserve(struct backend *backend, uint32_t n_ctx)
+{
+    struct cpu_threads *threads = &self(backend)->threads;
+    if (n_ctx <= threads->n_scores)
+        return true;
+    cpu_free(backend, threads->scores, score_bytes(threads));
+    threads->n_scores = ((size_t)n_ctx + 15) / 16 * 16;
+    threads->scores = cpu_alloc(backend, score_bytes(threads));
+    if (threads->scores == NULL)
+        threads->n_scores = 0;
+    return threads->scores != NULL;
+}
+
+static struct numeric_fault cpu_fault(struct backend *backend)
+{
+    return self(backend)->fault.first;
+}
+
+static void cpu_clear_fault(struct backend *backend)
+{
+    memset(&self(backend)->fault, 0, sizeof self(backend)->fault);
+}
+
+static void cpu_counters(struct backend *backend, struct backend_counters *counters)
+{
+    *counters = self(backend)->counters;
+}
+
+static void cpu_close(struct backend *backend)
+{
+    struct cpu_backend *cpu = self(backend);
+    cpu_free(backend, cpu->threads.scores, score_bytes(&cpu->threads));
+    free(cpu);
+}
+
+static const struct ops cpu_ops = {
+    .embed = embed,
+    .quantize = quantize,
+    .matmul = matmul,
+    .expert_matmul = expert_matmul,
+    .rms_norm = rms_norm,
+    .add = add,
+    .rope = rope,
+    .kv_store = kv_store,
+    .attention = attention,
+    .conv = conv,
+    .delta_net = delta_net,
+    .mul_silu = mul_silu,
+    .route = route_and_list,
+    .moe_combine = moe_combine,
+    .argmax = argmax,
+    .reserve = cpu_reserve,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .fault = cpu_fault,
+    .clear_fault = cpu_clear_fault,
+    .counters = cpu_counters,
+    .close = cpu_close,
+};
+
+bool cpu_has_avx2(void)
+{
+#ifdef MTP_HAVE_AVX2
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+#else
+    return false;
+#endif
+}
+
+const struct cpu_kernels *cpu_kernels_best(void)
+{
+#ifdef MTP_HAVE_AVX2
+    if (cpu_has_avx2())
+        return cpu_kernels_avx2();
+#endif
+    return cpu_kernels_scalar();
+}
+
+struct backend *cpu_backend_open(const struct cpu_kernels *kernels, uint32_t n_threads)
+{
+    struct cpu_backend *cpu = calloc(1, sizeof *cpu);
+    if (cpu == NULL)
+        return NULL;
+    cpu->ops = cpu_ops;
+    cpu->ops.name = kernels->name;
+    cpu->base.ops = &cpu->ops;
+    cpu->kernels = kernels;
+    cpu->threads.n = n_threads;
+    cpu->threads.fault = &cpu->fault;
+    return &cpu->base;
+}

@@ -1,0 +1,71 @@
+/* delta_net.c - the gated delta rule, token by token: the definition (docs/arithmetic.md, "Gated
+ * DeltaNet"). */
+#include "kernels/cpu/kernels.h"
+#include "kernels/fmath.h"
+#include "kernels/reduce.h"
+
+static void normalise(const float *x, size_t n, float scale, float *out)
+{
+    float norm = sqrtf(sum64_dot(x, x, n));
+    float inverse = 1.0f / (norm > 1e-6f ? norm : 1e-6f);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (x[i] * inverse) * scale;
+}
+
+/* Partials i mod 8 fold by distance 4, 2, 1. */
+static float fold_sum8(const float *p)
+{
+    return ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]));
+}
+
+struct head_step {
+    const float *k, *q, *v; /* k and q normalised */
+    float decay, beta;
+};
+
+static void step_column(float *s, size_t d, size_t j, const struct head_step *step, float *out)
+{
+    float predicted[8] = {0}, read[8] = {0};
+    for (size_t i = 0; i < d; i++) {
+        s[i * d + j] *= step->decay;
+        predicted[i % 8] = fmaf(s[i * d + j], step->k[i], predicted[i % 8]);
+    }
+    float delta = (step->v[j] - fold_sum8(predicted)) * step->beta;
+    for (size_t i = 0; i < d; i++) {
+        s[i * d + j] = fmaf(step->k[i], delta, s[i * d + j]);
+        read[i % 8] = fmaf(s[i * d + j], step->q[i], read[i % 8]);
+    }
+    out[j] = fold_sum8(read);
+}
+
+static void step_head(const struct delta_net_args *args, size_t row, size_t head)
+{
+    size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
+    const float *x = args->x + row * (2 * n_k + n_v) * d;
+    float k[MAX_STATE_DIM], q[MAX_STATE_DIM];
+    normalise(x + (head % n_k) * d, d, 1.0f / sqrtf((float)d), q);
+    normalise(x + (n_k + head % n_k) * d, d, 1.0f, k);
+    float soft = mtp_softplusf(args->alpha[row * n_v + head] + args->dt[head]);
+    struct head_step step = {
+        .k = k,
+        .q = q,
+        .v = x + (2 * n_k + head) * d,
+        .decay = mtp_expf(args->a[head] * soft),
+        .beta = mtp_sigmoidf(args->beta[row * n_v + head]),
+    };
+    float *s = args->state + ((size_t)args->rows[row].sequence * n_v + head) * d * d;
+    for (size_t j = 0; j < d; j++)
+        step_column(s, d, j, &step, args->out + (row * n_v + head) * d);
+}
+
+void delta_net_scalar(const struct delta_net_args *args, int64_t begin, int64_t end,
+                      struct cpu_task *task)
+{
+    (void)task;
+    for (int64_t t = begin; t < end; t++) {
+        int32_t sequence = (int32_t)(t / args->n_v_heads);
+        for (int32_t r = 0; r < args->n_rows; r++)
+            if (args->rows[r].sequence == sequence)
+                step_head(args, (size_t)r, (size_t)t % args->n_v_heads);
+    }
+}

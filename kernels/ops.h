@@ -1,0 +1,268 @@
+/* ops.h - the table of operations a backend provides: one declaration an operation, its shapes and
+ * the arithmetic it obeys. Model code (src/arch_*.c) is written once against this table; kernels/cpu
+ * implements it with a scalar definition and ISA variants that equal it bit for bit.
+ *
+ * Conventions. Matrices are row major; n_rows is the number of batch rows; a row's result depends on
+ * that row's inputs only. Pointers are in the backend's memory. "sum64" is the order of float sums:
+ * element i goes to partial i mod 64 by fma (or +) in ascending order, the 64 partials fold by
+ * distance 32, 16, 8, 4, 2, 1 (docs/arithmetic.md). dst may equal src where "in place" is said.
+ */
+#ifndef MTP_KERNELS_OPS_H
+#define MTP_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "activation.h"
+
+/* Sizes a model may have; the loader refuses larger ones. */
+enum { MAX_HEAD_DIM = 512, MAX_STATE_DIM = 256, MAX_EXPERTS = 1024 };
+
+/* Where a batch row stands. Rows of one sequence appear in ascending, consecutive positions; rows of
+ * different sequences may interleave in any way. */
+struct batch_row {
+    int32_t token;
+    int32_t position; /* >= 0 */
+    int32_t sequence; /* 0..n_sequences-1 */
+};
+
+/* A weight matrix, y = W x: n_out rows of n_in weights; for routed experts n_experts of them. */
+struct weight {
+    const void *data;
+    uint32_t type;         /* enum mtp_type */
+    uint32_t n_in, n_out;
+    uint32_t n_experts;    /* 1 for an ordinary matrix */
+    size_t row_bytes;
+    size_t expert_bytes;   /* from one expert's first row to the next expert's */
+};
+
+/* y[r][o] = sum over i of W[o][i] * x[r][i].
+ * WEIGHT_FLOAT types read x; quantised types read act (the same rows, quantised). */
+struct matmul_args {
+    struct weight w;
+    const float *x;               /* [n_rows][n_in] */
+    const struct act_block *act;  /* [n_rows][act_blocks(n_in)] */
+    float *y;                     /* [n_rows][y_stride] */
+    size_t y_stride;
+    int32_t n_rows;
+};
+
+/* Products with routed experts. Pair p is (batch row, rank); order[] lists the pairs, those of
+ * expert e at start[e]..start[e+1]. Row `pair / pairs_per_input` of x/act is multiplied by the matrix
+ * of the pair's expert into row `pair` of y. */
+struct expert_matmul_args {
+    struct weight w;
+    const float *x;
+    const struct act_block *act;
+    float *y;                     /* [n_pairs][y_stride] */
+    size_t y_stride;
+    int32_t n_pairs;
+    int32_t pairs_per_input;      /* n_used when x has one row a batch row, 1 when one a pair */
+    const int32_t *order;         /* [n_pairs] */
+    const int32_t *start;         /* [n_experts + 1] */
+    bool grouped;                 /* read each chosen expert once for all its pairs, or once a pair */
+};
+
+/* x -> int8 super-blocks. Non-finite input is reported (struct numeric_fault). */
+struct quantize_args {
+    const float *x;               /* [n_rows][n] */
+    struct act_block *act;        /* [n_rows][act_blocks(n)] */
+    size_t n;
+    int32_t n_rows;
+};
+
+/* dst[r] = row tokens[r] of the table, widened or dequantised. */
+struct embed_args {
+    struct weight table;          /* n_out = vocabulary, n_in = n_embd */
+    const struct batch_row *rows;
+    float *dst;                   /* [n_rows][n_in] */
+    int32_t n_rows;
+};
+
+/* dst = (src * (1 / sqrt(sum64(src^2) / n + eps))) * w; groups of n inside a row share w (per-head
+ * norms). In place allowed. Non-finite sums are reported. */
+struct rms_norm_args {
+    const float *src;             /* row r, group g at src + r * src_stride + g * src_group_stride */
+    float *dst;
+    const float *w;               /* [n] */
+    size_t n, n_groups;
+    size_t src_stride, src_group_stride, dst_stride, dst_group_stride;
+    float eps;
+    int32_t n_rows;
+};
+
+/* dst = a + b, elementwise over n_rows * n. In place allowed. */
+struct add_args {
+    const float *a, *b;
+    float *dst;
+    size_t n;
+    int32_t n_rows;
+};
+
+/* NEOX partial rotary embedding in place on the first 2 * n_pairs of each head: pair i is (x[i],
+ * x[i + n_pairs]) -> (x0 cos - x1 sin, x0 sin + x1 cos), each as fma(x0, c, -(x1 * s)) and
+ * fma(x0, s, x1 * c). cos_sin holds for each row n_pairs cosines, then n_pairs sines, made by
+ * rope_table (kernels/rope.h). */
+struct rope_args {
+    float *x;                     /* row r, head h at x + r * stride + h * head_stride */
+    size_t stride, head_stride;
+    uint32_t n_heads, n_pairs;
+    const float *cos_sin;         /* [n_rows][2 * n_pairs] */
+    int32_t n_rows;
+};
+
+enum kv_type { KV_F16 = 0, KV_F32 = 1 };
+
+/* One layer's cache: [sequence][position][n_kv_heads * head_dim]. */
+struct kv_cache {
+    void *k, *v;
+    enum kv_type type;
+    uint32_t n_kv_heads, head_dim;
+    uint32_t n_ctx;
+};
+
+/* Stores each row's k and v at (sequence, position), rounded to the cache's type. */
+struct kv_store_args {
+    struct kv_cache cache;
+    const struct batch_row *rows;
+    const float *k, *v;           /* [n_rows][n_kv_heads * head_dim] */
+    int32_t n_rows;
+};
+
+/* Softmax attention of each row and head over positions 0..position of its sequence.
+ * score = sum64(q k) * scale; positions are cut into chunks at multiples of ATTENTION_CHUNK; in a chunk
+ * m_c = max score, p = exp(score - m_c), l_c = sum64(p), acc_c[d] = fma(p, v[d], acc_c[d]) from 0 in
+ * ascending order; then M = max m_c, w_c = exp(m_c - M), L = fma(w_c, l_c, L), acc = fma(w_c, acc_c, acc) in
+ * chunk order; out = acc / L. Where gate is set, out = out * sigmoid(gate). */
+enum { ATTENTION_CHUNK = 64 };
+struct attention_args {
+    struct kv_cache cache;
+    const struct batch_row *rows;
+    const float *q;               /* row r, head h at q + r * q_stride + h * q_head_stride */
+    const float *gate;            /* the same strides, or NULL */
+    size_t q_stride, q_head_stride;
+    uint32_t n_heads;             /* head h reads kv head h / (n_heads / n_kv_heads) */
+    float scale;
+    float *out;                   /* [n_rows][n_heads * head_dim] */
+    int32_t n_rows;
+};
+
+/* Depthwise causal convolution and SiLU: u[c] = silu(fma chain over taps, oldest first, from 0).
+ * state holds for each sequence the last n_taps - 1 raw inputs [sequence][n_taps - 1][n_channels],
+ * oldest first, and is advanced. Rows of a sequence are taken in batch order. */
+struct conv_args {
+    const struct batch_row *rows;
+    const float *x;               /* [n_rows][n_channels] */
+    const float *w;               /* [n_channels][n_taps] as in the file */
+    float *state;
+    float *out;                   /* [n_rows][n_channels] */
+    uint32_t n_channels, n_taps, n_sequences;
+    int32_t n_rows;
+};
+
+/* Gated DeltaNet, the sequential recurrence, a v-head h with k-head h % n_k_heads:
+ *   kn = k * (1 / max(|k|, 1e-6)), qn = (q * (1 / max(|q|, 1e-6))) * (1 / sqrt(d)), |x| = sqrt(sum64(x^2));
+ *   beta = sigmoid(b[h]); decay = exp(a[h] * softplus(alpha[h] + dt[h]));
+ *   S[i][j] *= decay;  r[j] = sum8_i(S[i][j] kn[i]);  delta[j] = (v[j] - r[j]) * beta;
+ *   S[i][j] = fma(kn[i], delta[j], S[i][j]);  o[j] = sum8_i(S[i][j] qn[i])
+ * sum8: element i goes to partial i mod 8 by fma, ascending; partials fold by distance 4, 2, 1.
+ * x is the output of conv: q (n_k_heads * d) | k (n_k_heads * d) | v (n_v_heads * d). */
+struct delta_net_args {
+    const struct batch_row *rows;
+    const float *x;               /* [n_rows][(2 * n_k_heads + n_v_heads) * d] */
+    const float *alpha, *beta;    /* [n_rows][n_v_heads] */
+    const float *a, *dt;          /* [n_v_heads]; a = -exp(A_log) as in the file */
+    float *state;                 /* [sequence][n_v_heads][d (i, of k)][d (j, of v)] */
+    float *out;                   /* [n_rows][n_v_heads * d] */
+    uint32_t n_k_heads, n_v_heads, d, n_sequences;
+    int32_t n_rows;
+};
+
+/* dst = a * silu(b), n elements a row, rows a_stride / b_stride apart. In place on a or b allowed. */
+struct mul_silu_args {
+    const float *a, *b;
+    float *dst;
+    size_t n, a_stride, b_stride, dst_stride;
+    int32_t n_rows;
+};
+
+/* Router: p = exp(x - max) / sum64; the n_used largest in descending order, ties to the lowest index;
+ * weight = p / max(their sum in rank order, 6.1e-5). Also lists the pairs by expert (stable order). */
+struct route_args {
+    const float *logits;          /* [n_rows][n_experts] */
+    int32_t *experts;             /* [n_rows][n_used] */
+    float *weights;               /* [n_rows][n_used] */
+    int32_t *order;               /* [n_rows * n_used], see expert_matmul_args */
+    int32_t *start;               /* [n_experts + 1] */
+    uint32_t n_experts, n_used;
+    int32_t n_rows;
+};
+
+/* dst[r] = fma chain over ranks from 0 of weights[r][k] * y[r * n_used + k]; then, where shared is
+ * set, fma(sigmoid(shared_gate[r]), shared[r], that). */
+struct moe_combine_args {
+    const float *y;               /* [n_rows * n_used][n] */
+    const float *weights;         /* [n_rows][n_used] */
+    const float *shared;          /* [n_rows][n] or NULL */
+    const float *shared_gate;     /* [n_rows] */
+    float *dst;                   /* [n_rows][n] */
+    size_t n;
+    uint32_t n_used;
+    int32_t n_rows;
+};
+
+/* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. */
+struct argmax_args {
+    const float *x;               /* [n_rows][n] */
+    int32_t *dst;
+    size_t n;
+    int32_t n_rows;
+};
+
+/* The first non-finite value met, kept until cleared. */
+struct numeric_fault {
+    bool found;
+    const char *operation; /* static string */
+    int32_t row;
+};
+
+/* A backend: its memory and its operations. Operations return nothing: what can go wrong at run time
+ * is a non-finite value, recorded in fault() and looked at by the model code after each layer. */
+struct backend;
+struct backend_counters {
+    uint64_t expert_reads, expert_rows;
+    uint64_t matmul_calls, variant_calls; /* calls served by an ISA variant rather than the definition */
+};
+struct ops {
+    const char *name; /* "scalar", "avx2" */
+    void (*embed)(struct backend *, const struct embed_args *);
+    void (*quantize)(struct backend *, const struct quantize_args *);
+    void (*matmul)(struct backend *, const struct matmul_args *);
+    void (*expert_matmul)(struct backend *, const struct expert_matmul_args *);
+    void (*rms_norm)(struct backend *, const struct rms_norm_args *);
+    void (*add)(struct backend *, const struct add_args *);
+    void (*rope)(struct backend *, const struct rope_args *);
+    void (*kv_store)(struct backend *, const struct kv_store_args *);
+    void (*attention)(struct backend *, const struct attention_args *);
+    void (*conv)(struct backend *, const struct conv_args *);
+    void (*delta_net)(struct backend *, const struct delta_net_args *);
+    void (*mul_silu)(struct backend *, const struct mul_silu_args *);
+    void (*route)(struct backend *, const struct route_args *);
+    void (*moe_combine)(struct backend *, const struct moe_combine_args *);
+    void (*argmax)(struct backend *, const struct argmax_args *);
+    /* Makes room for attention over n_ctx positions; false when there is no memory. */
+    bool (*reserve)(struct backend *, uint32_t n_ctx);
+    /* Memory of the backend, zeroed; committed as used where the system can. NULL when there is none. */
+    void *(*alloc)(struct backend *, size_t bytes);
+    void (*free)(struct backend *, void *memory, size_t bytes);
+    struct numeric_fault (*fault)(struct backend *);
+    void (*clear_fault)(struct backend *);
+    void (*counters)(struct backend *, struct backend_counters *);
+    void (*close)(struct backend *);
+};
+struct backend {
+    const struct ops *ops;
+};
+
+#endif
