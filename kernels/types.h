@@ -9,6 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Every kernel source sees this header, so the guard stands here. */
+#if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "fast-math changes bits: build without it"
+#endif
+
 enum mtp_type {
     MTP_TYPE_F32 = 0, MTP_TYPE_F16 = 1, MTP_TYPE_Q4_0 = 2, MTP_TYPE_Q4_1 = 3, MTP_TYPE_Q5_0 = 6,
     MTP_TYPE_Q5_1 = 7, MTP_TYPE_Q8_0 = 8, MTP_TYPE_Q2_K = 10, MTP_TYPE_Q3_K = 11,
