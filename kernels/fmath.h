@@ -8,10 +8,14 @@
 #ifndef MTP_KERNELS_FMATH_H
 #define MTP_KERNELS_FMATH_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#if FLT_EVAL_METHOD != 0
+#error "float expressions must be evaluated in float"
+#endif
 #if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
 #error "fast-math changes bits: build without it"
 #endif
@@ -106,10 +110,11 @@ static inline float mtp_logf(float x)
     return fmaf(n, MTP_EXP_LN2_HI, fmaf(n, MTP_EXP_LN2_LO, series));
 }
 
-/* 1 / (1 + exp(-x)) */
+/* 1 / (1 + exp(-x)). The numerator is 1 for every finite x; mtp_expf hides a NaN, and a gate must not
+ * (NaN for NaN and infinities). */
 static inline float mtp_sigmoidf(float x)
 {
-    return 1.0f / (1.0f + mtp_expf(-x));
+    return fmaf(x, 0.0f, 1.0f) / (1.0f + mtp_expf(-x));
 }
 
 /* x * sigmoid(x) */

@@ -122,7 +122,8 @@ struct kv_cache {
     uint32_t n_ctx;
 };
 
-/* Stores each row's k and v at (sequence, position), rounded to the cache's type. */
+/* Stores each row's k and v at (sequence, position), rounded to the cache's type. A stored value
+ * that is not finite is reported. */
 struct kv_store_args {
     struct kv_cache cache;
     const struct batch_row *rows;
@@ -167,6 +168,7 @@ struct conv_args {
  *   S[i][j] *= decay;  r[j] = sum8_i(S[i][j] kn[i]);  delta[j] = (v[j] - r[j]) * beta;
  *   S[i][j] = fma(kn[i], delta[j], S[i][j]);  o[j] = sum8_i(S[i][j] qn[i])
  * sum8: element i goes to partial i mod 8 by fma, ascending; partials fold by distance 4, 2, 1.
+ * Norms that are not finite are reported.
  * x is the output of conv: q (n_k_heads * d) | k (n_k_heads * d) | v (n_v_heads * d). */
 struct delta_net_args {
     const struct batch_row *rows;
@@ -188,7 +190,8 @@ struct mul_silu_args {
 };
 
 /* Router: p = exp(x - max) / sum64; the n_used largest in descending order, ties to the lowest index;
- * weight = p / max(their sum in rank order, 6.1e-5). Also lists the pairs by expert (stable order). */
+ * weight = p / max(their sum in rank order, 6.1e-5). Logits that are not finite are reported. Also
+ * lists the pairs by expert (stable order). */
 struct route_args {
     const float *logits;          /* [n_rows][n_experts] */
     int32_t *experts;             /* [n_rows][n_used] */
@@ -216,6 +219,15 @@ struct moe_combine_args {
 struct argmax_args {
     const float *x;               /* [n_rows][n] */
     int32_t *dst;
+    size_t n;
+    int32_t n_rows;
+};
+
+/* dst[i] = src[index[i]], rows of n floats. */
+struct gather_args {
+    const float *src;
+    const int32_t *index;         /* [n_rows] */
+    float *dst;                   /* [n_rows][n] */
     size_t n;
     int32_t n_rows;
 };
@@ -251,6 +263,7 @@ struct ops {
     void (*route)(struct backend *, const struct route_args *);
     void (*moe_combine)(struct backend *, const struct moe_combine_args *);
     void (*argmax)(struct backend *, const struct argmax_args *);
+    void (*gather)(struct backend *, const struct gather_args *);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
     /* Memory of the backend, zeroed; committed as used where the system can. NULL when there is none. */

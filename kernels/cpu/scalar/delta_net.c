@@ -4,12 +4,14 @@
 #include "kernels/fmath.h"
 #include "kernels/reduce.h"
 
-static void normalise(const float *x, size_t n, float scale, float *out)
+/* False when the squares overflow: dividing by infinity would hide it. */
+static bool normalise(const float *x, size_t n, float scale, float *out)
 {
     float norm = sqrtf(sum64_dot(x, x, n));
     float inverse = 1.0f / (norm > 1e-6f ? norm : 1e-6f);
     for (size_t i = 0; i < n; i++)
         out[i] = (x[i] * inverse) * scale;
+    return !f32_not_finite(norm);
 }
 
 /* Partials i mod 8 fold by distance 4, 2, 1. */
@@ -38,13 +40,16 @@ static void step_column(float *s, size_t d, size_t j, const struct head_step *st
     out[j] = fold_sum8(read);
 }
 
-static void step_head(const struct delta_net_args *args, size_t row, size_t head)
+static void step_head(const struct delta_net_args *args, size_t row, size_t head,
+                      struct cpu_task *task)
 {
     size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
     const float *x = args->x + row * (2 * n_k + n_v) * d;
     float k[MAX_STATE_DIM], q[MAX_STATE_DIM];
-    normalise(x + (head % n_k) * d, d, 1.0f / sqrtf((float)d), q);
-    normalise(x + (n_k + head % n_k) * d, d, 1.0f, k);
+    bool q_finite = normalise(x + (head % n_k) * d, d, 1.0f / sqrtf((float)d), q);
+    bool k_finite = normalise(x + (n_k + head % n_k) * d, d, 1.0f, k);
+    if (!q_finite || !k_finite)
+        cpu_report_fault(task->fault, "delta_net", (int32_t)row);
     float soft = mtp_softplusf(args->alpha[row * n_v + head] + args->dt[head]);
     struct head_step step = {
         .k = k,
@@ -61,11 +66,10 @@ static void step_head(const struct delta_net_args *args, size_t row, size_t head
 void delta_net_scalar(const struct delta_net_args *args, int64_t begin, int64_t end,
                       struct cpu_task *task)
 {
-    (void)task;
     for (int64_t t = begin; t < end; t++) {
         int32_t sequence = (int32_t)(t / args->n_v_heads);
         for (int32_t r = 0; r < args->n_rows; r++)
             if (args->rows[r].sequence == sequence)
-                step_head(args, (size_t)r, (size_t)t % args->n_v_heads);
+                step_head(args, (size_t)r, (size_t)t % args->n_v_heads, task);
     }
 }

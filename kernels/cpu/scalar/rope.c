@@ -3,17 +3,21 @@
 
 #include "kernels/cpu/kernels.h"
 #include "kernels/fmath.h"
+#include "kernels/fpcontrol.h"
 
 void rope_frequencies(double *frequencies, uint32_t n_rot, double base)
 {
+    fp_control saved = fp_control_enter();
     double log_base = mtp_log(base);
     for (uint32_t i = 0; i < n_rot / 2; i++)
         frequencies[i] = mtp_exp(-(2.0 * (double)i / (double)n_rot) * log_base);
+    fp_control_leave(saved);
 }
 
 void rope_table(float *cos_sin, const struct batch_row *rows, int32_t n_rows,
                 const double *frequencies, uint32_t n_pairs)
 {
+    fp_control saved = fp_control_enter();
     for (int32_t r = 0; r < n_rows; r++) {
         float *cosines = cos_sin + (size_t)r * 2 * n_pairs;
         for (uint32_t i = 0; i < n_pairs; i++) {
@@ -23,6 +27,7 @@ void rope_table(float *cos_sin, const struct batch_row *rows, int32_t n_rows,
             cosines[n_pairs + i] = (float)sine;
         }
     }
+    fp_control_leave(saved);
 }
 
 void rope_scalar(const struct rope_args *args, int64_t begin, int64_t end, struct cpu_task *task)

@@ -32,9 +32,10 @@ void route_scalar(const struct route_args *args, int64_t begin, int64_t end, str
         int32_t *experts = args->experts + (size_t)r * args->n_used;
         float *weights = args->weights + (size_t)r * args->n_used;
         float p[MAX_EXPERTS];
+        for (uint32_t e = 0; e < args->n_experts; e++)
+            if (f32_not_finite(logits[e]))
+                cpu_report_fault(task->fault, "route", (int32_t)r);
         softmax(logits, args->n_experts, p);
-        if (f32_not_finite(p[0]))
-            cpu_report_fault(task->fault, "route", (int32_t)r);
         float total = 0.0f;
         for (uint32_t k = 0; k < args->n_used; k++) {
             size_t best = take_largest(p, args->n_experts);
