@@ -41,6 +41,7 @@ void gguf_close(struct gguf *file);
 
 const char *gguf_path(const struct gguf *file);
 uint32_t gguf_n_parts(const struct gguf *file);
+const char *gguf_part_path(const struct gguf *file, uint32_t part);
 uint64_t gguf_file_bytes(const struct gguf *file); /* all parts */
 
 uint64_t gguf_n_tensors(const struct gguf *file);
@@ -48,9 +49,10 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *file, uint64_t index
 /* By name (hash lookup), or NULL. */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *file, const char *name);
 
-/* Metadata. Integers of any width convert when the value fits; a missing key is no error for the
- * `find` forms, which return false and leave *value alone; a key present with a wrong type or a
- * value out of range fails with MTP_ERR_FORMAT naming file and key, and never aborts. */
+/* Metadata, of the first part when the file is split. Integers of any width convert when the value
+ * fits. A missing key is no error: *found becomes false and *value is left alone; with found NULL
+ * the key is required. A key present with a wrong type or a value out of range (for floats also an
+ * infinity or NaN) fails with MTP_ERR_FORMAT naming file and key, and never aborts. */
 bool gguf_has(const struct gguf *file, const char *key);
 enum mtp_status gguf_find_u32(const struct gguf *file, const char *key, uint32_t *value,
                               bool *found, struct mtp_error *error);
@@ -61,18 +63,23 @@ enum mtp_status gguf_find_bool(const struct gguf *file, const char *key, bool *v
 enum mtp_status gguf_find_string(const struct gguf *file, const char *key,
                                  struct gguf_string *value, bool *found, struct mtp_error *error);
 /* Scalar or per-layer array, as converters write either: fills values[0..n) (a scalar is repeated;
- * an array must have at least n elements). Bool arrays read as 0/1. */
+ * an array must have at least n elements). Bools read as 0/1. On failure values are undefined. */
 enum mtp_status gguf_find_u32_list(const struct gguf *file, const char *key, uint32_t *values,
                                    uint32_t n, bool *found, struct mtp_error *error);
 
 /* Arrays. */
 struct gguf_array {
-    enum gguf_value_type type;
+    enum gguf_value_type type; /* of the elements; GGUF_ARRAY when they are arrays themselves */
     uint64_t length;
-    const void *data;           /* packed elements; for GGUF_STRING use gguf_array_strings */
+    const void *data; /* packed and not aligned: read with memcpy or the two functions below; for
+                       * GGUF_STRING use gguf_find_strings */
 };
 enum mtp_status gguf_find_array(const struct gguf *file, const char *key, struct gguf_array *array,
                                 bool *found, struct mtp_error *error);
+/* Element index as a number; false when it is none (or, for a float, not finite; for an integer,
+ * beyond int64). index must be below length. */
+bool gguf_array_integer(const struct gguf_array *array, uint64_t index, int64_t *value);
+bool gguf_array_float(const struct gguf_array *array, uint64_t index, float *value);
 /* *strings is malloc'ed (caller frees), one entry an element, each pointing into the mapping. */
 enum mtp_status gguf_find_strings(const struct gguf *file, const char *key,
                                   struct gguf_string **strings, uint64_t *n, bool *found,
@@ -81,5 +88,13 @@ enum mtp_status gguf_find_strings(const struct gguf *file, const char *key,
 /* Visiting all keys, for --info and tests. */
 uint64_t gguf_n_keys(const struct gguf *file);
 struct gguf_string gguf_key_at(const struct gguf *file, uint64_t index, enum gguf_value_type *type);
+/* "uint32", "string"... */
+const char *gguf_value_type_name(enum gguf_value_type type);
+
+/* Fills *arch with general.architecture when it is one of the n supported; otherwise says what the
+ * file is (a multimodal projector, an adapter...) or lists what is supported. */
+enum mtp_status gguf_check_architecture(const struct gguf *file, const char *const *supported,
+                                        size_t n, struct gguf_string *arch,
+                                        struct mtp_error *error);
 
 #endif
