@@ -15,8 +15,9 @@
 enum { SUPER_BLOCK = 256, SUB_BLOCK = 32 };
 
 /* weight[i] = d * scale[i / 16] * q[i] - dmin * min[i / 16]
- * Ranges, which keep every int32 sum of docs/arithmetic.md exact: |q| <= 127 (Q6_K: -32..31), |scale| <= 128,
- * 0 <= min <= 63, and sum over the block of |scale*q| * 15 * 127 < 2^31. */
+ * Ranges, which keep every int32 sum of docs/arithmetic.md exact: |q| <= 127 (Q6_K: -32..31),
+ * |scale| <= 128, 0 <= min <= 63, and sum over the block of |scale*q| * 15 * 127 < 2^31. d and dmin
+ * come from the file and may be anything, infinities and NaN included. */
 struct kblock {
     _Alignas(32) int8_t q[SUPER_BLOCK];
     int16_t scale[16];
@@ -24,7 +25,8 @@ struct kblock {
     float d, dmin;   /* exactly representable products of the file's f16 and a power of two */
 };
 
-/* weight[i] = d[i / 32] * q[i] + m[i / 32]; blocks from n_sub on are absent (short last super-block). */
+/* weight[i] = d[i / 32] * q[i] + m[i / 32]; blocks from n_sub on are absent (short last
+ * super-block). q may be -128, though only in a Q8_0 block no known quantiser would write. */
 struct sblock {
     _Alignas(32) int8_t q[SUPER_BLOCK];
     float d[8];
@@ -48,7 +50,8 @@ const struct block_codec *block_codec_scalar(uint32_t type);
  * package's dequantize gives. Works for every type except I32. */
 void dequantize_row(uint32_t type, const void *row, float *out, size_t n);
 
-/* IEEE half and bfloat16, exactly (subnormals, infinities and NaN included). */
+/* IEEE half and bfloat16, exactly (subnormals and infinities included); NaN stays NaN, and
+ * conversions from and to half make it quiet. */
 float f16_to_f32(uint16_t half);
 uint16_t f32_to_f16(float value); /* round to nearest even */
 float bf16_to_f32(uint16_t bits);

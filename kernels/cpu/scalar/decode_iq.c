@@ -83,7 +83,7 @@ void decode_iq2_s_scalar(const void *block, struct kblock *out)
     const uint8_t *signs = bytes + 34;
     const uint8_t *high_bits = bytes + 66;
     for (int k = 0; k < 32; k++) {
-        uint32_t index = bytes[2 + k] | (high_bits[k / 4] >> k % 4 * 2 & 3u) << 8;
+        int index = bytes[2 + k] | (high_bits[k / 4] >> k % 4 * 2 & 3) << 8;
         signed_weights(iq2s_grid[index], signs[k], 8, out->q + 8 * k);
     }
     for (int j = 0; j < 16; j++)
@@ -112,8 +112,8 @@ void decode_iq3_s_scalar(const void *block, struct kblock *out)
     const uint8_t *high_bits = bytes + 66;
     const uint8_t *signs = bytes + 74;
     for (int k = 0; k < 64; k++) {
-        uint32_t index = bytes[2 + k] | (high_bits[k / 8] >> k % 8 & 1u) << 8;
-        signed_weights(iq3s_grid[index], signs[k / 2] >> k % 2 * 4 & 15u, 4, out->q + 4 * k);
+        int index = bytes[2 + k] | (high_bits[k / 8] >> k % 8 & 1) << 8;
+        signed_weights(iq3s_grid[index], (uint32_t)signs[k / 2] >> k % 2 * 4, 4, out->q + 4 * k);
     }
     for (int sub = 0; sub < 8; sub++)
         scale_of_32(out, sub, 2 * nibble(bytes + 106, sub) + 1);
