@@ -2,19 +2,20 @@
  * rank is merged first, of equal pairs the leftmost, until nothing can be merged.
  *
  * Short words, which is nearly all, are searched for that pair anew after every merge; long ones
- * keep the pairs in a heap, so that ten million times one letter take n log n steps. */
+ * keep the pairs sorted by rank and place, so that ten million times one letter take n log n steps,
+ * and few of them wait for memory. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "tokenizer_internal.h"
 
-#define SHORT_WORD 32
-#define HEAP_ARITY 4
+#define SHORT_WORD 48
+#define KEPT_POSITIONS 4096 /* a larger bucket gives its memory back as soon as it is empty */
 #define NOWHERE UINT32_MAX
 
 bool id_list_append(struct id_list *list, const int32_t *ids, size_t n)
 {
-    if (n > list->allocated - list->n) {
+    if (list->ids == NULL || n > list->allocated - list->n) {
         size_t wanted = 2 * list->allocated + n + 32;
         int32_t *grown = wanted > SIZE_MAX / sizeof *grown
                              ? NULL
@@ -31,6 +32,10 @@ bool id_list_append(struct id_list *list, const int32_t *ids, size_t n)
 
 void bpe_workspace_free(struct bpe_workspace *workspace)
 {
+    for (size_t i = 0; i < workspace->buckets_allocated; i++)
+        free(workspace->buckets[i].positions);
+    free(workspace->buckets);
+    free(workspace->bucket_by_rank);
     free(workspace->symbols);
     free(workspace->heap);
     *workspace = (struct bpe_workspace){0};
@@ -85,62 +90,151 @@ static enum mtp_status encode_short(const struct tokenizer *tokenizer, const cha
     return MTP_OK;
 }
 
-static void sift_down(uint64_t *heap, size_t n, size_t at)
+/* ---- the queue of pairs: a bucket of positions for every rank, a heap of the ranks that have any */
+
+static void sift_ranks(uint32_t *heap, size_t n, size_t at)
 {
-    uint64_t moving = heap[at];
+    uint32_t moving = heap[at];
     for (;;) {
-        size_t first = HEAP_ARITY * at + 1;
-        if (first >= n)
+        size_t child = 2 * at + 1;
+        if (child >= n)
             break;
-        size_t last = first + HEAP_ARITY < n ? first + HEAP_ARITY : n;
-        size_t least = first;
-        for (size_t child = first + 1; child < last; child++)
-            if (heap[child] < heap[least])
-                least = child;
-        if (heap[least] >= moving)
+        if (child + 1 < n && heap[child + 1] < heap[child])
+            child++;
+        if (heap[child] >= moving)
             break;
-        heap[at] = heap[least];
-        at = least;
+        heap[at] = heap[child];
+        at = child;
     }
     heap[at] = moving;
 }
 
-static bool heap_push(struct bpe_workspace *w, uint64_t entry)
+/* The heap has room: no rank is in it twice, and every rank in it has a bucket. */
+static void push_rank(struct bpe_workspace *w, uint32_t rank)
 {
-    if (w->n_heap == w->heap_allocated) {
-        size_t wanted = w->heap_allocated + w->heap_allocated / 2 + 64;
-        uint64_t *grown = realloc(w->heap, wanted * sizeof *grown);
+    size_t at = w->n_heap++;
+    while (at > 0 && w->heap[(at - 1) / 2] > rank) {
+        w->heap[at] = w->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    w->heap[at] = rank;
+}
+
+/* Bucket numbers begin at 1 in the map; 0 is "none yet". NULL when there is no memory. */
+static struct bpe_bucket *bucket_of(const struct vocabulary *v, struct bpe_workspace *w,
+                                    uint32_t rank)
+{
+    if (w->bucket_by_rank == NULL)
+        w->bucket_by_rank = calloc(v->n_merges, sizeof *w->bucket_by_rank);
+    if (w->bucket_by_rank == NULL)
+        return NULL;
+    if (w->bucket_by_rank[rank] != 0)
+        return &w->buckets[w->bucket_by_rank[rank] - 1];
+    if (w->n_buckets == w->buckets_allocated) {
+        size_t wanted = 2 * w->buckets_allocated + 64;
+        struct bpe_bucket *buckets = realloc(w->buckets, wanted * sizeof *buckets);
+        if (buckets == NULL)
+            return NULL;
+        w->buckets = buckets;
+        uint32_t *heap = realloc(w->heap, wanted * sizeof *heap);
+        if (heap == NULL)
+            return NULL;
+        w->heap = heap;
+        memset(buckets + w->buckets_allocated, 0,
+               (wanted - w->buckets_allocated) * sizeof *buckets);
+        w->buckets_allocated = wanted;
+    }
+    struct bpe_bucket *bucket = &w->buckets[w->n_buckets++];
+    w->bucket_by_rank[rank] = (uint32_t)w->n_buckets;
+    bucket->rank = rank;
+    return bucket;
+}
+
+static bool queue_push(const struct vocabulary *v, struct bpe_workspace *w, uint32_t rank,
+                       uint32_t position)
+{
+    struct bpe_bucket *bucket = bucket_of(v, w, rank);
+    if (bucket == NULL)
+        return false;
+    if (bucket->n == bucket->allocated) {
+        size_t wanted = bucket->allocated + bucket->allocated / 2 + 16;
+        uint32_t *grown = realloc(bucket->positions, wanted * sizeof *grown);
         if (grown == NULL)
             return false;
-        w->heap = grown;
-        w->heap_allocated = wanted;
+        bucket->positions = grown;
+        bucket->allocated = wanted;
     }
-    size_t at = w->n_heap++;
-    while (at > 0 && w->heap[(at - 1) / HEAP_ARITY] > entry) {
-        w->heap[at] = w->heap[(at - 1) / HEAP_ARITY];
-        at = (at - 1) / HEAP_ARITY;
+    if (bucket->n == 0) {
+        bucket->sorted = true;
+        push_rank(w, rank);
+    } else if (position < bucket->positions[bucket->n - 1]) {
+        bucket->sorted = false;
     }
-    w->heap[at] = entry;
+    bucket->positions[bucket->n++] = position;
     return true;
 }
 
-static uint64_t heap_pop(struct bpe_workspace *w)
+static int compare_positions(const void *a, const void *b)
 {
-    uint64_t least = w->heap[0];
-    w->heap[0] = w->heap[--w->n_heap];
-    if (w->n_heap > 0)
-        sift_down(w->heap, w->n_heap, 0);
-    return least;
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+    return (left > right) - (left < right);
 }
 
-/* Looks up the merge of the symbol at `at` with its next and puts it on the heap. */
+static void empty_bucket(struct bpe_bucket *bucket)
+{
+    bucket->n = bucket->next = 0;
+    if (bucket->allocated <= KEPT_POSITIONS)
+        return;
+    free(bucket->positions);
+    bucket->positions = NULL;
+    bucket->allocated = 0;
+}
+
+/* The leftmost position of the lowest rank. A bucket is sorted once, when its first position is
+ * taken: what is merged from then on until it is empty contains the text of its pair, so that no
+ * such pair can arise anew. */
+static bool queue_pop(struct bpe_workspace *w, uint32_t *rank, uint32_t *position)
+{
+    while (w->n_heap > 0) {
+        *rank = w->heap[0];
+        struct bpe_bucket *bucket = &w->buckets[w->bucket_by_rank[*rank] - 1];
+        if (!bucket->sorted) {
+            qsort(bucket->positions, bucket->n, sizeof *bucket->positions, compare_positions);
+            bucket->sorted = true;
+        }
+        if (bucket->next < bucket->n) {
+            *position = bucket->positions[bucket->next++];
+            return true;
+        }
+        empty_bucket(bucket);
+        w->heap[0] = w->heap[--w->n_heap];
+        if (w->n_heap > 0)
+            sift_ranks(w->heap, w->n_heap, 0);
+    }
+    return false;
+}
+
+/* Ready for the next word; the memory is kept. */
+static void queue_reset(struct bpe_workspace *w)
+{
+    for (size_t i = 0; i < w->n_buckets; i++) {
+        w->bucket_by_rank[w->buckets[i].rank] = 0;
+        empty_bucket(&w->buckets[i]);
+    }
+    w->n_buckets = 0;
+    w->n_heap = 0;
+}
+
+/* ---- long words --------------------------------------------------------------------------------- */
+
+/* Looks up the merge of the symbol at `at` with its next and queues it. */
 static bool offer_pair(const struct vocabulary *v, struct bpe_workspace *w, uint32_t at)
 {
     struct bpe_symbol *symbol = &w->symbols[at];
     symbol->rank = symbol->next == NOWHERE ? MERGE_NONE
                                            : vocabulary_merge_rank(v, symbol->id,
                                                                    w->symbols[symbol->next].id);
-    return symbol->rank == MERGE_NONE || heap_push(w, (uint64_t)symbol->rank << 32 | at);
+    return symbol->rank == MERGE_NONE || queue_push(v, w, symbol->rank, at);
 }
 
 static enum mtp_status fill_symbols(const struct tokenizer *tokenizer, struct bpe_workspace *w,
@@ -165,7 +259,7 @@ static enum mtp_status fill_symbols(const struct tokenizer *tokenizer, struct bp
             .next = i + 1 == n ? NOWHERE : (uint32_t)(i + 1),
         };
     }
-    w->n_heap = 0;
+    queue_reset(w);
     for (size_t i = 0; i < n; i++)
         if (!offer_pair(&tokenizer->vocabulary, w, (uint32_t)i))
             return mtp_fail_memory(error, "the pairs of a long word", n * sizeof *w->heap);
@@ -174,15 +268,14 @@ static enum mtp_status fill_symbols(const struct tokenizer *tokenizer, struct bp
 
 static bool merge_all(const struct vocabulary *v, struct bpe_workspace *w)
 {
-    while (w->n_heap > 0) {
-        uint64_t entry = heap_pop(w);
-        uint32_t at = (uint32_t)entry;
+    uint32_t rank, at;
+    while (queue_pop(w, &rank, &at)) {
         struct bpe_symbol *left = &w->symbols[at];
         /* An entry is stale when the pair there has become another, or part of one. */
-        if (left->rank != (uint32_t)(entry >> 32))
+        if (left->rank != rank)
             continue;
         struct bpe_symbol *right = &w->symbols[left->next];
-        left->id = v->products[left->rank];
+        left->id = v->products[rank];
         left->next = right->next;
         right->rank = MERGE_NONE;
         if (left->next != NOWHERE)

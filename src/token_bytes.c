@@ -54,6 +54,10 @@ size_t token_text_to_bytes(const char *text, size_t length, char *out)
 {
     size_t n_out = 0;
     for (size_t at = 0; at < length;) {
+        if ((unsigned char)text[at] < 0x80) { /* in the alphabet or not, it stands for itself */
+            out[n_out++] = text[at++];
+            continue;
+        }
         size_t n = utf8_sequence_length(text + at, length - at);
         int byte = n > 0 ? code_point_to_byte(utf8_decode(text + at, n)) : -1;
         if (byte >= 0) {

@@ -116,6 +116,8 @@ static enum mtp_status load(struct tokenizer *tokenizer, const struct gguf *file
     if (status == MTP_OK)
         status = load_end_tokens(tokenizer, file, error);
     if (status == MTP_OK)
+        status = vocabulary_load_pieces(&tokenizer->vocabulary, file, error);
+    if (status == MTP_OK)
         status = special_set_build(&tokenizer->all, &tokenizer->vocabulary, false, error);
     if (status == MTP_OK)
         status = special_set_build(&tokenizer->user_defined, &tokenizer->vocabulary, true, error);

@@ -36,6 +36,7 @@ struct vocabulary {
     uint8_t *made_by_merge;    /* 1 when BPE can produce the token */
     uint32_t n_tokens;
     struct name_table by_text; /* of two tokens with one text, the lower id */
+    bool all_differ;           /* no two have one text */
     int32_t byte_tokens[256];  /* id of the token for one byte, or -1 */
 
     char *pieces;            /* the bytes of every token, one after another */
@@ -78,9 +79,12 @@ struct id_list {
 /* Appends n ids; false when there is no memory. */
 bool id_list_append(struct id_list *list, const int32_t *ids, size_t n);
 
-/* tokenizer_vocab.c: tokens, types, pieces, merges. On failure what was made is freed. */
+/* tokenizer_vocab.c: tokens, types, merges. On failure what was made is freed. */
 enum mtp_status vocabulary_load(struct vocabulary *vocabulary, const struct gguf *file,
                                 struct mtp_error *error);
+/* The bytes of every token, which depend on its type: to be called when types are final. */
+enum mtp_status vocabulary_load_pieces(struct vocabulary *vocabulary, const struct gguf *file,
+                                       struct mtp_error *error);
 void vocabulary_free(struct vocabulary *vocabulary);
 /* -1 when no token has this text. */
 int32_t vocabulary_find(const struct vocabulary *vocabulary, const char *text, size_t length);
@@ -114,11 +118,20 @@ struct bpe_symbol {
     uint32_t id, previous, next;
     uint32_t rank; /* of merging this symbol with the next, or MERGE_NONE */
 };
+struct bpe_bucket {
+    uint32_t *positions; /* of pairs with this rank; some may be stale */
+    size_t n, next, allocated;
+    uint32_t rank;
+    bool sorted;
+};
 struct bpe_workspace {
     struct bpe_symbol *symbols;
     size_t symbols_allocated;
-    uint64_t *heap; /* rank << 32 | position */
-    size_t n_heap, heap_allocated;
+    struct bpe_bucket *buckets;
+    size_t n_buckets, buckets_allocated;
+    uint32_t *bucket_by_rank; /* 1 + index into buckets, or 0 */
+    uint32_t *heap;           /* ranks whose buckets are not empty; as many places as buckets */
+    size_t n_heap;
 };
 void bpe_workspace_free(struct bpe_workspace *workspace);
 /* Appends the ids of one word. */

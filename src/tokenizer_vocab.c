@@ -27,8 +27,10 @@ static enum mtp_status load_texts(struct vocabulary *v, const struct gguf *file,
                         gguf_path(file), n);
     v->n_tokens = (uint32_t)n;
     size_t duplicate;
-    return name_table_build(&v->by_text, v->texts, sizeof *v->texts, v->n_tokens, &duplicate,
-                            error);
+    status = name_table_build(&v->by_text, v->texts, sizeof *v->texts, v->n_tokens, &duplicate,
+                              error);
+    v->all_differ = duplicate == NAME_TABLE_NONE;
+    return status;
 }
 
 static enum mtp_status load_types(struct vocabulary *v, const struct gguf *file,
@@ -78,8 +80,8 @@ static size_t write_piece(const struct vocabulary *v, uint32_t id, char *out)
     return text.length;
 }
 
-static enum mtp_status load_pieces(struct vocabulary *v, const struct gguf *file,
-                                   struct mtp_error *error)
+enum mtp_status vocabulary_load_pieces(struct vocabulary *v, const struct gguf *file,
+                                       struct mtp_error *error)
 {
     uint64_t total = 0; /* cannot overflow: the texts lie apart in a file */
     for (uint32_t id = 0; id < v->n_tokens; id++)
@@ -164,6 +166,17 @@ static enum mtp_status allocate_merges(struct vocabulary *v, const struct gguf *
     return MTP_OK;
 }
 
+/* Token with this text. In most files every merge makes the token after the one before it made:
+ * looking there first spares a search. */
+static int32_t find_product(const struct vocabulary *v, uint32_t guess, const char *text,
+                            size_t length)
+{
+    if (v->all_differ && guess < v->n_tokens && v->texts[guess].length == length &&
+        memcmp(v->texts[guess].data, text, length) == 0)
+        return (int32_t)guess;
+    return vocabulary_find(v, text, length);
+}
+
 /* Enters merge `rank`, "left right". One that names a token the vocabulary lacks can never be
  * applied and is passed over. whole has room for the line. */
 static bool enter_merge(struct vocabulary *v, struct gguf_string line, uint32_t rank, char *whole)
@@ -180,7 +193,8 @@ static bool enter_merge(struct vocabulary *v, struct gguf_string line, uint32_t 
     memcpy(whole + n_left, space + 1, n_right);
     int32_t left = vocabulary_find(v, whole, n_left);
     int32_t right = vocabulary_find(v, whole + n_left, n_right);
-    int32_t product = vocabulary_find(v, whole, n_left + n_right);
+    uint32_t guess = rank > 0 ? v->products[rank - 1] + 1 : 0;
+    int32_t product = find_product(v, guess, whole, n_left + n_right);
     if (!is_ordinary(v, left) || !is_ordinary(v, right) || !is_ordinary(v, product))
         return true;
     v->products[rank] = (uint32_t)product;
@@ -238,8 +252,6 @@ enum mtp_status vocabulary_load(struct vocabulary *vocabulary, const struct gguf
     enum mtp_status status = load_texts(vocabulary, file, error);
     if (status == MTP_OK)
         status = load_types(vocabulary, file, error);
-    if (status == MTP_OK)
-        status = load_pieces(vocabulary, file, error);
     if (status == MTP_OK)
         load_byte_tokens(vocabulary);
     if (status == MTP_OK)
