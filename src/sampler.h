@@ -1,10 +1,10 @@
 /* sampler.h - choosing the next token from logits, the same one on every machine.
  *
  * Temperature 0 takes the largest logit. Otherwise tokens are ranked by (logit descending, id
- * ascending; -0 equals 0) and three filters follow one another: top_k keeps the first k; top_p keeps
- * the shortest prefix whose probabilities, among those kept so far, reach p; min_p keeps those at
- * least p times as likely as the first. What is kept is drawn by the Gumbel-max rule: the token with
- * the largest logit / temperature + noise, ties to the lowest id.
+ * ascending; -0 equals 0) and three filters follow one another: top_k keeps the first k; top_p
+ * keeps the shortest prefix whose probabilities, among those kept so far, reach p; min_p keeps
+ * those at least p times as likely as the first. What is kept is drawn by the Gumbel-max rule: the
+ * token with the largest logit / temperature + noise, ties to the lowest id.
  *
  * The noise is a function of (seed, position, token id) alone (Philox4x32-10, one 32-bit word a
  * token), so a token's score does not depend on which other tokens take part: drawing among fewer

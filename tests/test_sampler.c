@@ -14,7 +14,8 @@
 static const struct mtp_sampling off = { .temperature = 1.0f, .top_k = 0, .top_p = 1.0f,
                                          .min_p = 0.0f, .seed = 7 };
 
-static int32_t draw(const float *logits, uint32_t n, struct mtp_sampling sampling, uint64_t position)
+static int32_t draw(const float *logits, uint32_t n, struct mtp_sampling sampling,
+                    uint64_t position)
 {
     int32_t id = -1;
     struct mtp_error error;

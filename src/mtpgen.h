@@ -1,0 +1,135 @@
+/* mtpgen.h - what the parts of the command share. The command sees the library through mtp.h only.
+ *
+ * options -> prompt -> model and session -> generation (run) or turns (chat) -> report
+ */
+#ifndef MTPGEN_H
+#define MTPGEN_H
+
+#include "mtpgen_options.h"
+
+/* Fills *error (may be NULL) and returns status. Control characters become '?'. */
+enum mtp_status mtpgen_fail(struct mtp_error *error, enum mtp_status status,
+                            const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- text that grows ------------------------------------------------------------------------- */
+
+struct mtpgen_text {
+    char *data; /* length bytes and a terminating zero; NULL when empty */
+    size_t length, capacity;
+};
+enum mtp_status mtpgen_text_add(struct mtpgen_text *text, const char *data, size_t length,
+                                struct mtp_error *error);
+void mtpgen_text_free(struct mtpgen_text *text);
+
+/* The prompt of the options: -p (escapes read if asked), -f, or standard input when it is no
+ * terminal. *given is false when there is none of them. */
+enum mtp_status mtpgen_read_prompt(struct mtpgen_text *text, bool *given,
+                                   const struct mtpgen_options *options, struct mtp_error *error);
+/* A whole file, "-" being standard input; one line break at the end is dropped. */
+enum mtp_status mtpgen_read_file(struct mtpgen_text *text, const char *path,
+                                 struct mtp_error *error);
+/* One line of standard input without its line break; *ended at end of file, MTP_ERR_INTERRUPTED
+ * on Ctrl-C. */
+enum mtp_status mtpgen_read_line(struct mtpgen_text *line, bool *ended, struct mtp_error *error);
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* Ctrl-C asks to stop the first time and has its default action the second time. A closed pipe is
+ * reported by write, not by a signal. */
+void mtpgen_signals_install(void);
+bool mtpgen_interrupted(void);
+void mtpgen_signals_again(void); /* forgets a Ctrl-C, for the next turn of a chat */
+
+/* Opens /dev/null for standard input or error when they are closed, so that no model file gets
+ * their numbers; a closed standard output is an error. */
+enum mtp_status mtpgen_check_streams(struct mtp_error *error);
+
+/* ---- output ---------------------------------------------------------------------------------- */
+
+/* Writes whole to standard output, unbuffered. */
+enum mtp_status mtpgen_write(const char *text, size_t length, struct mtp_error *error);
+
+/* Holds text back while it may be the beginning of a stop text. */
+struct mtpgen_stopper {
+    const char *const *stops;
+    size_t n_stops;
+    struct mtpgen_text pending;
+};
+/* Adds text and gives what may be shown: the first *n_ready bytes of pending. *stopped when a stop
+ * text appeared; it and what follows are never shown. Call mtpgen_stopper_drop(n) when shown. */
+enum mtp_status mtpgen_stopper_add(struct mtpgen_stopper *stopper, const char *text, size_t length,
+                                   size_t *n_ready, bool *stopped, struct mtp_error *error);
+void mtpgen_stopper_drop(struct mtpgen_stopper *stopper, size_t n);
+void mtpgen_stopper_free(struct mtpgen_stopper *stopper);
+
+/* ---- report ---------------------------------------------------------------------------------- */
+
+enum mtpgen_stop_reason {
+    STOP_NONE,
+    STOP_END,         /* an end token */
+    STOP_TEXT,        /* a --stop text */
+    STOP_LENGTH,      /* -n */
+    STOP_CONTEXT,
+    STOP_INTERRUPTED,
+};
+
+struct mtpgen_report {
+    double load_seconds, first_token_seconds, prefill_seconds, decode_seconds;
+    uint64_t n_prefill, n_kept; /* prompt tokens read, and not read again in later turns */
+    uint64_t n_generated, n_decoded; /* n_decoded: tokens that took a pass of their own */
+    enum mtpgen_stop_reason stop;
+};
+double mtpgen_now(void); /* seconds of a clock that does not jump */
+void mtpgen_report_print(FILE *out, const struct mtpgen_report *report);
+
+/* Progress on a terminal; also where a Ctrl-C stops loading and prefill. */
+struct mtpgen_progress {
+    bool shown; /* a line stands on the terminal */
+    bool enabled;
+    double last;
+};
+bool mtpgen_progress(void *user, const char *stage, uint64_t done, uint64_t total);
+void mtpgen_progress_clear(struct mtpgen_progress *progress);
+
+/* ---- generation ------------------------------------------------------------------------------ */
+
+struct mtpgen_run {
+    const struct mtpgen_options *options;
+    struct mtp_session_options session_options;
+    mtp_model *model;
+    mtp_session *session;
+    struct mtp_sampling sampling;
+    struct mtpgen_progress progress;
+    struct mtpgen_report report;
+    double turn_start; /* when reading the prompt of this turn began */
+    int32_t *held; /* ids the session holds */
+    size_t n_held, held_capacity;
+};
+
+/* Reads ids, with progress; they count as prompt in the report. */
+enum mtp_status mtpgen_prefill(struct mtpgen_run *run, const int32_t *ids, size_t n,
+                               struct mtp_error *error);
+/* Forgets ids of held beyond n (the session was cut there). */
+void mtpgen_held_cut(struct mtpgen_run *run, size_t n);
+
+/* What a chat wants to know of an answer. */
+struct mtpgen_answer {
+    struct mtpgen_text text;          /* all that was shown */
+    int32_t think_open, think_close;  /* ids, or -1 */
+    bool thinking;                    /* the last of the two seen was the opening one */
+};
+/* Generates until a stop reason, which goes to the report; text goes to standard output and, when
+ * answer is not NULL, into it. */
+enum mtp_status mtpgen_generate(struct mtpgen_run *run, struct mtpgen_answer *answer,
+                                struct mtp_error *error);
+
+/* MTP_ERR_CONTEXT with both numbers when n tokens do not fit. */
+enum mtp_status mtpgen_check_length(const struct mtpgen_run *run, size_t n,
+                                    struct mtp_error *error);
+
+/* --chat: one answer to prompt, or a conversation by lines of standard input when that is NULL. */
+enum mtp_status mtpgen_chat(struct mtpgen_run *run, const struct mtpgen_text *prompt,
+                            struct mtp_error *error);
+
+#endif
