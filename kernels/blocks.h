@@ -45,6 +45,10 @@ struct block_codec {
 
 /* The scalar definition's codec of a quantised type (NULL for float types). */
 const struct block_codec *block_codec_scalar(uint32_t type);
+#ifdef MTP_HAVE_AVX2
+/* The same results byte for byte, on a processor with AVX2 and F16C. */
+const struct block_codec *block_codec_avx2(uint32_t type);
+#endif
 
 /* n weights of a row (n a multiple of the type's block) as float32, bit for bit what the gguf
  * package's dequantize gives. Works for every type except I32. */
