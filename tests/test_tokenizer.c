@@ -90,7 +90,7 @@ static void assert_round_trip(const struct tokenizer *tokenizer, const char *tex
     size_t n;
     char *joined = join(tokenizer, ids, &n);
     assert_int_equal(n, length);
-    assert_memory_equal(joined, text, length);
+    assert_true(length == 0 || memcmp(joined, text, length) == 0);
     free(joined);
     free(ids.ids);
 }
@@ -204,19 +204,13 @@ static void random_bytes_come_back_as_they_were(void **state)
 static void an_invalid_byte_is_a_word_character_that_is_no_letter(void **state)
 {
     (void)state;
-    /* With '!' for the invalid byte the words are cut at the same places. */
     const struct tokenizer *t = reference[0].tokenizer;
-    struct ids with = encode(t, "the\xff the \xc3( 12\xe2\x82 x", MTP_TEXT_PLAIN);
-    size_t n;
-    char *joined = join(t, with, &n);
-    assert_int_equal(n, strlen("the\xff the \xc3( 12\xe2\x82 x"));
-    free(joined);
     int32_t the = tokenizer_find(t, "the"), space_the = tokenizer_find(t, "\xc4\xa0the");
-    int32_t byte_ff = t->vocabulary.byte_tokens[0xff];
-    assert_int_equal(with.ids[0], the);
-    assert_int_equal(with.ids[1], byte_ff);
-    assert_int_equal(with.ids[2], space_the);
-    free(with.ids);
+    assert_true(the >= 0 && space_the >= 0);
+    const int32_t *bytes = t->vocabulary.byte_tokens;
+    /* Words "the", "\xff", " the", "\xe2\x82", " the": a truncated character is two such bytes. */
+    assert_ids(encode(t, "the\xff the\xe2\x82 the", MTP_TEXT_PLAIN),
+               (int32_t[]){the, bytes[0xff], space_the, bytes[0xe2], bytes[0x82], space_the}, 6);
 }
 
 static void an_empty_text_has_no_tokens(void **state)
@@ -473,5 +467,5 @@ int main(void)
         cmocka_unit_test(without_machine_code_the_words_are_the_same),
         cmocka_unit_test(a_text_too_long_to_index_is_refused),
     };
-    return cmocka_run_group_tests(tests, open_references, close_references);
+    return cmocka_run_group_tests_name("tokenizer", tests, open_references, close_references);
 }
