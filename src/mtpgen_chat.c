@@ -92,6 +92,8 @@ static enum mtp_status align(struct chat *chat, const int32_t *ids, size_t n,
             status = mtp_checkpoint_restore(run->session, chat->border, error);
             mtpgen_held_cut(run, chat->n_border);
         } else {
+            mtp_checkpoint_free(chat->border); /* it belongs to the session */
+            chat->border = NULL;
             mtp_session_close(run->session);
             run->session = NULL;
             run->n_held = 0;

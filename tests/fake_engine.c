@@ -1,0 +1,197 @@
+#include "fake_engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct fake_engine fake;
+
+struct mtp_session {
+    uint32_t n_ctx;
+};
+struct mtp_checkpoint {
+    mtp_session *session;
+    size_t length;
+    int32_t held[65536];
+};
+struct mtp_decoder {
+    char text[16];
+};
+
+/* Id and length of the token at the beginning of text. */
+static int32_t first_token(const char *text, size_t length, bool special, size_t *used)
+{
+    static const char *const names[] = { "<|im_start|>", "<|im_end|>", "<think>", "</think>" };
+    for (int32_t i = 0; i < 4 && special; i++) {
+        *used = strlen(names[i]);
+        if (*used <= length && memcmp(names[i], text, *used) == 0)
+            return FAKE_IM_START + i;
+    }
+    *used = 1;
+    return (unsigned char)text[0];
+}
+
+enum mtp_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text,
+                                 size_t length, unsigned flags, int32_t **ids, size_t *n_ids,
+                                 struct mtp_error *error)
+{
+    (void)tokenizer;
+    (void)error;
+    *ids = malloc((length + 1) * sizeof **ids);
+    *n_ids = 0;
+    for (size_t i = 0, used; i < length; i += used)
+        (*ids)[(*n_ids)++] = first_token(text + i, length - i, flags & MTP_TEXT_SPECIAL, &used);
+    return MTP_OK;
+}
+
+int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text)
+{
+    (void)tokenizer;
+    size_t used;
+    int32_t id = first_token(text, strlen(text), true, &used);
+    return used == strlen(text) ? id : -1;
+}
+
+enum mtp_status gguf_find_string(const struct gguf *file, const char *key,
+                                 struct gguf_string *value, bool *found, struct mtp_error *error)
+{
+    (void)file, (void)key, (void)value, (void)error;
+    *found = false;
+    return MTP_OK;
+}
+
+const char *gguf_path(const struct gguf *file)
+{
+    (void)file;
+    return "fake.gguf";
+}
+
+enum mtp_status mtp_tokenize(const mtp_model *model, const char *text, size_t length,
+                             unsigned flags, int32_t **ids, size_t *n_ids, struct mtp_error *error)
+{
+    (void)model;
+    return tokenizer_encode(NULL, text, length, flags, ids, n_ids, error);
+}
+
+bool mtp_token_is_end(const mtp_model *model, int32_t id)
+{
+    (void)model;
+    return id == FAKE_IM_END;
+}
+
+enum mtp_status mtp_chat_tokenize(const mtp_model *model, const struct mtp_chat_turn *turns,
+                                  size_t n_turns, const struct mtp_chat_options *options,
+                                  int32_t **ids, size_t *n_ids, struct mtp_error *error)
+{
+    (void)model;
+    return chat_tokenize(NULL, fake.template, turns, n_turns, options, ids, n_ids, error);
+}
+
+enum mtp_status mtp_decoder_open(mtp_decoder **out, const mtp_model *model, struct mtp_error *error)
+{
+    (void)model, (void)error;
+    *out = calloc(1, sizeof **out);
+    return MTP_OK;
+}
+
+void mtp_decoder_close(mtp_decoder *decoder)
+{
+    free(decoder);
+}
+
+const char *mtp_decoder_push(mtp_decoder *decoder, int32_t id, size_t *length)
+{
+    memset(decoder->text, 0, sizeof decoder->text);
+    if (id == FAKE_THINK || id == FAKE_UNTHINK) {
+        if (!fake.think_is_control)
+            strcpy(decoder->text, id == FAKE_THINK ? "<think>" : "</think>");
+    } else if (id < 256) {
+        decoder->text[0] = (char)id;
+    }
+    *length = strlen(decoder->text);
+    return decoder->text;
+}
+
+const char *mtp_decoder_flush(mtp_decoder *decoder, size_t *length)
+{
+    (void)decoder;
+    *length = 0;
+    return "";
+}
+
+enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
+                                 const struct mtp_session_options *options, struct mtp_error *error)
+{
+    (void)model, (void)error;
+    *out = calloc(1, sizeof **out);
+    (*out)->n_ctx = options->n_ctx > 0 ? options->n_ctx : 65536;
+    fake.n_held = 0;
+    fake.n_opened++;
+    return MTP_OK;
+}
+
+void mtp_session_close(mtp_session *session)
+{
+    free(session);
+}
+
+enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, size_t n_ids,
+                                   struct mtp_error *error)
+{
+    if (fake.n_held + n_ids > session->n_ctx)
+        return mtp_fail(error, MTP_ERR_CONTEXT, "the context is full");
+    memcpy(fake.held + fake.n_held, ids, n_ids * sizeof *ids);
+    fake.n_held += n_ids;
+    fake.n_appended += n_ids;
+    return MTP_OK;
+}
+
+uint32_t mtp_session_length(const mtp_session *session)
+{
+    (void)session;
+    return (uint32_t)fake.n_held;
+}
+
+uint32_t mtp_session_n_ctx(const mtp_session *session)
+{
+    return session->n_ctx;
+}
+
+enum mtp_status mtp_session_sample(const mtp_session *session, const struct mtp_sampling *sampling,
+                                   int32_t *id, struct mtp_error *error)
+{
+    (void)session, (void)sampling, (void)error;
+    size_t used = 0;
+    const char *at = fake.script + fake.script_at;
+    *id = *at == '\0' ? FAKE_IM_END : first_token(at, strlen(at), true, &used);
+    fake.script_at += used;
+    return MTP_OK;
+}
+
+enum mtp_status mtp_checkpoint_take(mtp_checkpoint **out, const mtp_session *session,
+                                    struct mtp_error *error)
+{
+    (void)error;
+    *out = calloc(1, sizeof **out);
+    (*out)->session = (mtp_session *)session;
+    (*out)->length = fake.n_held;
+    memcpy((*out)->held, fake.held, sizeof fake.held);
+    fake.n_taken++;
+    return MTP_OK;
+}
+
+enum mtp_status mtp_checkpoint_restore(mtp_session *session, const mtp_checkpoint *checkpoint,
+                                       struct mtp_error *error)
+{
+    if (checkpoint->session != session || checkpoint->length > fake.n_held)
+        return mtp_fail(error, MTP_ERR_USAGE, "a checkpoint of another session");
+    fake.prefix_errors +=
+        memcmp(checkpoint->held, fake.held, checkpoint->length * sizeof(int32_t)) != 0;
+    fake.n_held = checkpoint->length;
+    fake.n_restored++;
+    return MTP_OK;
+}
+
+void mtp_checkpoint_free(mtp_checkpoint *checkpoint)
+{
+    free(checkpoint);
+}

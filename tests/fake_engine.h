@@ -1,0 +1,24 @@
+/* fake_engine.h - the model and session functions of mtp.h without a model, for tests of mtpgen's
+ * own logic. A token is a byte; four more are <|im_start|>, <|im_end|>, <think>, </think>. What a
+ * session "generates" is a script. Every append is recorded. */
+#ifndef TESTS_FAKE_ENGINE_H
+#define TESTS_FAKE_ENGINE_H
+
+#include "chat.h"
+
+enum { FAKE_IM_START = 256, FAKE_IM_END, FAKE_THINK, FAKE_UNTHINK, FAKE_N_VOCAB };
+
+struct fake_engine {
+    enum chat_template template;
+    const char *script;       /* what is generated, <|im_end|> and so on as text; then it ends */
+    size_t script_at;
+    bool think_is_control;    /* the decoder gives nothing for <think> and </think> */
+    size_t n_appended;        /* tokens read, generated ones included */
+    size_t n_restored, n_opened, n_taken;
+    int32_t held[65536];      /* what the session holds */
+    size_t n_held;
+    size_t prefix_errors;     /* a checkpoint was restored that does not agree with held */
+};
+extern struct fake_engine fake;
+
+#endif
