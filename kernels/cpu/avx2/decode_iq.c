@@ -4,11 +4,15 @@
 #include "kernels/cpu/scalar/decode.h"
 #include "kernels/cpu/scalar/iq_tables.h"
 
-static inline void finish(struct kblock *out, __m256i scales, float d)
+static inline void finish(struct kblock *out, float d)
 {
-    store_words(out->scale, scales);
     out->d = d;
     no_minima(out);
+}
+
+static inline void store_index(uint16_t index[16], __m256i values)
+{
+    _mm256_storeu_si256((__m256i *)(void *)index, values);
 }
 
 /* Eight nibbles, low first, to eight bytes. */
@@ -39,25 +43,36 @@ void decode_iq4_xs_avx2(const void *block, struct kblock *out)
     }
     uint64_t scales = bytes_of_nibbles(load_u32(bytes + 4));
     scales |= bytes_of_pairs(load_u16(bytes + 2)) << 4;
-    __m256i words = _mm256_sub_epi16(words_of_8(scales), _mm256_set1_epi16(32));
-    finish(out, words, load_f16(bytes));
+    store_words(out->scale, _mm256_sub_epi16(words_of_8(scales), _mm256_set1_epi16(32)));
+    finish(out, load_f16(bytes));
 }
 
-/* Four groups of 7 stored signs, one in each byte, to four groups of 8 (see iq_signs). Shifts carry
- * bits across bytes, but never into a bit that counts. */
-static inline uint32_t four_iq_signs(uint32_t stored)
+/* The eighth sign of every byte from the seven stored in it (see iq_signs). Shifts carry bits from
+ * byte to byte, but never into a bit that counts. */
+static inline __m256i with_eighth_sign(__m256i stored)
 {
-    uint32_t parity = stored ^ stored >> 4;
-    parity ^= parity >> 2;
-    parity ^= parity >> 1;
-    return stored | (parity & 0x01010101) << 7;
+    __m256i parity = _mm256_xor_si256(stored, _mm256_srli_epi32(stored, 4));
+    parity = _mm256_xor_si256(parity, _mm256_srli_epi32(parity, 2));
+    parity = _mm256_xor_si256(parity, _mm256_srli_epi32(parity, 1));
+    parity = _mm256_and_si256(parity, _mm256_set1_epi8(1));
+    return _mm256_or_si256(stored, _mm256_slli_epi32(parity, 7));
 }
 
-/* The same from 28 adjacent bits. */
-static inline uint32_t signs_of_28_bits(uint32_t bits)
+/* What IQ2_XXS and IQ3_XXS store for every 32 weights: four times 7 signs and, in the highest four
+ * bits, the scale. Eight such words to 32 sign bytes, and to the scales of kblock. */
+static inline void signs_and_scales(__m256i words, uint32_t signs[8], struct kblock *out)
 {
-    return four_iq_signs((bits & 0x7f) | (bits << 1 & 0x7f00) | (bits << 2 & 0x7f0000) |
-                         (bits << 3 & 0x7f000000));
+    __m256i spread = _mm256_and_si256(words, _mm256_set1_epi32(0x7f));
+    __m256i second = _mm256_and_si256(words, _mm256_set1_epi32(0x7f << 7));
+    __m256i third = _mm256_and_si256(words, _mm256_set1_epi32(0x7f << 14));
+    __m256i fourth = _mm256_and_si256(words, _mm256_set1_epi32(0x7f << 21));
+    spread = _mm256_or_si256(spread, _mm256_slli_epi32(second, 1));
+    spread = _mm256_or_si256(spread, _mm256_slli_epi32(third, 2));
+    spread = _mm256_or_si256(spread, _mm256_slli_epi32(fourth, 3));
+    _mm256_storeu_si256((__m256i *)(void *)signs, with_eighth_sign(spread));
+    __m256i s = _mm256_srli_epi32(words, 28);
+    __m256i odd = _mm256_or_si256(_mm256_slli_epi32(s, 1), _mm256_set1_epi32(1));
+    store_words(out->scale, _mm256_or_si256(odd, _mm256_slli_epi32(odd, 16)));
 }
 
 static inline void store_signed(int8_t *q, __m256i magnitudes, uint32_t signs)
@@ -66,9 +81,30 @@ static inline void store_signed(int8_t *q, __m256i magnitudes, uint32_t signs)
     store_q(q, _mm256_sub_epi8(_mm256_xor_si256(magnitudes, negative), negative));
 }
 
+/* Four table entries side by side. Broadcasts come from memory for free; only blends compute. */
 static inline __m256i four_entries(uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
-    return _mm256_setr_epi64x((int64_t)a, (int64_t)b, (int64_t)c, (int64_t)d);
+    __m256i low = _mm256_blend_epi32(_mm256_set1_epi64x((int64_t)a),
+                                     _mm256_set1_epi64x((int64_t)b), 0x0c);
+    __m256i high = _mm256_blend_epi32(_mm256_set1_epi64x((int64_t)c),
+                                      _mm256_set1_epi64x((int64_t)d), 0xc0);
+    return _mm256_blend_epi32(low, high, 0xf0);
+}
+
+static inline __m256i broadcast(uint32_t entry)
+{
+    return _mm256_set1_epi32((int32_t)entry);
+}
+
+/* Eight table entries side by side, likewise. */
+static inline __m256i eight_entries(const uint32_t *grid, const uint16_t index[8])
+{
+    __m256i ab = _mm256_blend_epi32(broadcast(grid[index[0]]), broadcast(grid[index[1]]), 0x02);
+    __m256i cd = _mm256_blend_epi32(broadcast(grid[index[2]]), broadcast(grid[index[3]]), 0x08);
+    __m256i ef = _mm256_blend_epi32(broadcast(grid[index[4]]), broadcast(grid[index[5]]), 0x20);
+    __m256i gh = _mm256_blend_epi32(broadcast(grid[index[6]]), broadcast(grid[index[7]]), 0x80);
+    return _mm256_blend_epi32(_mm256_blend_epi32(ab, cd, 0x0c),
+                              _mm256_blend_epi32(ef, gh, 0xc0), 0xf0);
 }
 
 /* 2 s + 1 for the sixteen nibbles of eight bytes, low first. */
@@ -80,97 +116,110 @@ static inline __m256i odd_scales_of_16(const uint8_t *nibbles)
     return _mm256_cvtepi8_epi16(_mm_add_epi8(_mm_add_epi8(s, s), _mm_set1_epi8(1)));
 }
 
-/* 2 s + 1 for one byte a sub-block of 32. */
-static inline __m256i odd_scales_of_8(uint64_t s)
-{
-    return words_of_8(2 * s + 0x0101010101010101);
-}
-
 void decode_iq2_xxs_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
-    uint64_t scales = 0;
+    /* Eight pairs of four indices and a word of signs; the shuffle brings the words together. */
+    const __m256i odd = _mm256_setr_epi32(1, 3, 5, 7, 1, 3, 5, 7);
+    __m256i low = _mm256_permutevar8x32_epi32(load_32(bytes + 2), odd);
+    __m256i high = _mm256_permutevar8x32_epi32(load_32(bytes + 34), odd);
+    uint32_t signs[8];
+    signs_and_scales(_mm256_blend_epi32(low, high, 0xf0), signs, out);
     for (int sub = 0; sub < 8; sub++) {
         const uint8_t *index = bytes + 2 + 8 * sub;
-        uint32_t signs_and_scale = load_u32(index + 4);
         __m256i magnitudes = four_entries(iq2xxs_grid[index[0]], iq2xxs_grid[index[1]],
                                           iq2xxs_grid[index[2]], iq2xxs_grid[index[3]]);
-        store_signed(out->q + SUB_BLOCK * sub, magnitudes, signs_of_28_bits(signs_and_scale));
-        scales |= (uint64_t)(signs_and_scale >> 28) << 8 * sub;
+        store_signed(out->q + SUB_BLOCK * sub, magnitudes, signs[sub]);
     }
-    finish(out, odd_scales_of_8(scales), load_f16(bytes) * 0.125f);
+    finish(out, load_f16(bytes) * 0.125f);
 }
 
 void decode_iq2_xs_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
+    const __m256i index_mask = _mm256_set1_epi16(511);
+    __m256i low = load_32(bytes + 2), high = load_32(bytes + 34);
+    /* packus takes turns between 128-bit lanes; the permutation restores the order. */
+    __m256i packed = _mm256_packus_epi16(_mm256_srli_epi16(low, 9), _mm256_srli_epi16(high, 9));
+    uint32_t signs[8];
+    _mm256_storeu_si256((__m256i *)(void *)signs,
+                        with_eighth_sign(_mm256_permute4x64_epi64(packed, 0xd8)));
+    uint16_t index[32];
+    store_index(index, _mm256_and_si256(low, index_mask));
+    store_index(index + 16, _mm256_and_si256(high, index_mask));
     for (int sub = 0; sub < 8; sub++) {
-        uint64_t codes = load_u64(bytes + 2 + 8 * sub);
-        __m256i magnitudes = four_entries(iq2xs_grid[codes & 511], iq2xs_grid[codes >> 16 & 511],
-                                          iq2xs_grid[codes >> 32 & 511],
-                                          iq2xs_grid[codes >> 48 & 511]);
-        uint64_t signs = (codes >> 9 & 0x7f) | (codes >> 17 & 0x7f00) |
-                         (codes >> 25 & 0x7f0000) | (codes >> 33 & 0x7f000000);
-        store_signed(out->q + SUB_BLOCK * sub, magnitudes, four_iq_signs((uint32_t)signs));
+        const uint16_t *at = index + 4 * sub;
+        __m256i magnitudes = four_entries(iq2xs_grid[at[0]], iq2xs_grid[at[1]],
+                                          iq2xs_grid[at[2]], iq2xs_grid[at[3]]);
+        store_signed(out->q + SUB_BLOCK * sub, magnitudes, signs[sub]);
     }
-    finish(out, odd_scales_of_16(bytes + 66), load_f16(bytes) * 0.125f);
+    store_words(out->scale, odd_scales_of_16(bytes + 66));
+    finish(out, load_f16(bytes) * 0.125f);
+}
+
+/* Sixteen 10-bit indices: 8 bits of each in `low`, the other two in pairs of bits of `high`. */
+static inline __m256i ten_bit_indices(const uint8_t *low, const uint8_t *high)
+{
+    const __m256i spread = _mm256_setr_epi64x(
+        (int64_t)0xff00ff00ff00ff00u, (int64_t)0xff01ff01ff01ff01u,
+        (int64_t)0xff02ff02ff02ff02u, (int64_t)0xff03ff03ff03ff03u);
+    const __m256i to_bit_8 = _mm256_set1_epi64x(0x0004001000400100);
+    __m256i words = _mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)load_u32(high)), spread);
+    __m256i pairs = _mm256_and_si256(_mm256_mullo_epi16(words, to_bit_8),
+                                     _mm256_set1_epi16(0x300));
+    return _mm256_or_si256(pairs, _mm256_cvtepu8_epi16(load_16(low)));
 }
 
 void decode_iq2_s_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
+    uint16_t index[32];
+    store_index(index, ten_bit_indices(bytes + 2, bytes + 66));
+    store_index(index + 16, ten_bit_indices(bytes + 18, bytes + 70));
     for (int sub = 0; sub < 8; sub++) {
-        const uint8_t *low = bytes + 2 + 4 * sub;
-        uint32_t high = bytes[66 + sub];
-        __m256i magnitudes = four_entries(iq2s_grid[low[0] | (high << 8 & 0x300)],
-                                          iq2s_grid[low[1] | (high << 6 & 0x300)],
-                                          iq2s_grid[low[2] | (high << 4 & 0x300)],
-                                          iq2s_grid[low[3] | (high << 2 & 0x300)]);
+        const uint16_t *at = index + 4 * sub;
+        __m256i magnitudes = four_entries(iq2s_grid[at[0]], iq2s_grid[at[1]],
+                                          iq2s_grid[at[2]], iq2s_grid[at[3]]);
         store_signed(out->q + SUB_BLOCK * sub, magnitudes, load_u32(bytes + 34 + 4 * sub));
     }
-    finish(out, odd_scales_of_16(bytes + 74), load_f16(bytes) * 0.125f);
-}
-
-static inline uint64_t two_entries(uint32_t first, uint32_t second)
-{
-    return first | (uint64_t)second << 32;
+    store_words(out->scale, odd_scales_of_16(bytes + 74));
+    finish(out, load_f16(bytes) * 0.125f);
 }
 
 void decode_iq3_xxs_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
-    const uint32_t *grid = iq3xxs_grid;
-    uint64_t scales = 0;
-    for (int sub = 0; sub < 8; sub++) {
-        const uint8_t *index = bytes + 2 + 8 * sub;
-        uint32_t signs_and_scale = load_u32(bytes + 66 + 4 * sub);
-        __m256i magnitudes = four_entries(two_entries(grid[index[0]], grid[index[1]]),
-                                          two_entries(grid[index[2]], grid[index[3]]),
-                                          two_entries(grid[index[4]], grid[index[5]]),
-                                          two_entries(grid[index[6]], grid[index[7]]));
-        store_signed(out->q + SUB_BLOCK * sub, magnitudes, signs_of_28_bits(signs_and_scale));
-        scales |= (uint64_t)(signs_and_scale >> 28) << 8 * sub;
-    }
-    finish(out, odd_scales_of_8(scales), load_f16(bytes) * 0.25f);
+    uint32_t signs[8];
+    signs_and_scales(load_32(bytes + 66), signs, out);
+    uint16_t index[64];
+    for (int k = 0; k < 64; k += 16)
+        store_index(index + k, _mm256_cvtepu8_epi16(load_16(bytes + 2 + k)));
+    for (int sub = 0; sub < 8; sub++)
+        store_signed(out->q + SUB_BLOCK * sub, eight_entries(iq3xxs_grid, index + 8 * sub),
+                     signs[sub]);
+    finish(out, load_f16(bytes) * 0.25f);
 }
 
-/* Entries k and k + 1 of a group of eight, whose ninth index bits are those of `high`. */
-static inline uint64_t two_iq3_s(const uint8_t *low, uint32_t high, int k)
+/* Sixteen 9-bit indices: 8 bits of each in `low`, the ninth in a bit of `high`. */
+static inline __m256i nine_bit_indices(const uint8_t *low, const uint8_t *high)
 {
-    return two_entries(iq3s_grid[low[k] | (high << (8 - k) & 256)],
-                       iq3s_grid[low[k + 1] | (high << (7 - k) & 256)]);
+    const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
+                                          8192, 16384, (int16_t)0x8000);
+    __m256i words = _mm256_and_si256(_mm256_set1_epi16((int16_t)load_u16(high)), bit);
+    __m256i ninth = _mm256_and_si256(_mm256_cmpeq_epi16(words, bit), _mm256_set1_epi16(256));
+    return _mm256_or_si256(ninth, _mm256_cvtepu8_epi16(load_16(low)));
 }
 
 void decode_iq3_s_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
-    for (int sub = 0; sub < 8; sub++) {
-        const uint8_t *low = bytes + 2 + 8 * sub;
-        uint32_t high = bytes[66 + sub];
-        __m256i magnitudes = four_entries(two_iq3_s(low, high, 0), two_iq3_s(low, high, 2),
-                                          two_iq3_s(low, high, 4), two_iq3_s(low, high, 6));
-        store_signed(out->q + SUB_BLOCK * sub, magnitudes, load_u32(bytes + 74 + 4 * sub));
-    }
-    __m256i scales = odd_scales_of_8(bytes_of_nibbles(load_u32(bytes + 106)));
-    finish(out, scales, load_f16(bytes));
+    uint16_t index[64];
+    for (int k = 0; k < 64; k += 16)
+        store_index(index + k, nine_bit_indices(bytes + 2 + k, bytes + 66 + k / 8));
+    for (int sub = 0; sub < 8; sub++)
+        store_signed(out->q + SUB_BLOCK * sub, eight_entries(iq3s_grid, index + 8 * sub),
+                     load_u32(bytes + 74 + 4 * sub));
+    uint64_t s = bytes_of_nibbles(load_u32(bytes + 106));
+    store_words(out->scale, words_of_8(2 * s + 0x0101010101010101));
+    finish(out, load_f16(bytes));
 }

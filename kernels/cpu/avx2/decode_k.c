@@ -1,24 +1,22 @@
 /* decode_k.c - the K types by AVX2. 16-bit shifts move bits between bytes; the masks drop them. */
 #include "kernels/cpu/avx2/decode.h"
 
-/* All four 2-bit values of 32 bytes: value s to out + 32 s. */
-static inline void pairs_of_bits(__m256i bytes, __m256i out[4])
+/* The 2-bit values of bytes already shifted to their lowest place. */
+static inline __m256i two_bits(__m256i bytes)
 {
-    const __m256i three = _mm256_set1_epi8(3);
-    out[0] = _mm256_and_si256(bytes, three);
-    out[1] = _mm256_and_si256(_mm256_srli_epi16(bytes, 2), three);
-    out[2] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), three);
-    out[3] = _mm256_and_si256(_mm256_srli_epi16(bytes, 6), three);
+    return _mm256_and_si256(bytes, _mm256_set1_epi8(3));
 }
 
 void decode_q2_k_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
     for (int half = 0; half < 2; half++) {
-        __m256i q[4];
-        pairs_of_bits(load_32(bytes + 16 + 32 * half), q);
-        for (int s = 0; s < 4; s++)
-            store_q(out->q + 128 * half + 32 * s, q[s]);
+        int8_t *q = out->q + 128 * half;
+        __m256i four = load_32(bytes + 16 + 32 * half);
+        store_q(q, two_bits(four));
+        store_q(q + 32, two_bits(_mm256_srli_epi16(four, 2)));
+        store_q(q + 64, two_bits(_mm256_srli_epi16(four, 4)));
+        store_q(q + 96, two_bits(_mm256_srli_epi16(four, 6)));
     }
     __m256i words = _mm256_cvtepu8_epi16(load_16(bytes));
     store_words(out->scale, _mm256_and_si256(words, _mm256_set1_epi16(15)));
@@ -40,22 +38,28 @@ static inline __m256i q3_k_scales(const uint8_t *packed)
     return _mm256_cvtepi8_epi16(_mm_sub_epi8(scales, _mm_set1_epi8(32)));
 }
 
+/* 2-bit values, less 4 where high_bits lacks the bit. */
+static inline __m256i q3_k_values(__m256i low, __m256i high_bits, int bit)
+{
+    __m256i wanted = _mm256_set1_epi8((char)bit);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(high_bits, wanted), wanted);
+    return _mm256_sub_epi8(two_bits(low), _mm256_andnot_si256(set, _mm256_set1_epi8(4)));
+}
+
+static inline void q3_k_half(__m256i four, __m256i high_bits, int bit, int8_t *q)
+{
+    store_q(q, q3_k_values(four, high_bits, bit));
+    store_q(q + 32, q3_k_values(_mm256_srli_epi16(four, 2), high_bits, 2 * bit));
+    store_q(q + 64, q3_k_values(_mm256_srli_epi16(four, 4), high_bits, 4 * bit));
+    store_q(q + 96, q3_k_values(_mm256_srli_epi16(four, 6), high_bits, 8 * bit));
+}
+
 void decode_q3_k_avx2(const void *block, struct kblock *out)
 {
     const uint8_t *bytes = block;
-    const __m256i four = _mm256_set1_epi8(4);
     __m256i high_bits = load_32(bytes);
-    __m256i bit = _mm256_set1_epi8(1);
-    for (int half = 0; half < 2; half++) {
-        __m256i q[4];
-        pairs_of_bits(load_32(bytes + 32 + 32 * half), q);
-        for (int s = 0; s < 4; s++) {
-            __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(high_bits, bit), bit);
-            __m256i offset = _mm256_andnot_si256(set, four);
-            store_q(out->q + 128 * half + 32 * s, _mm256_sub_epi8(q[s], offset));
-            bit = _mm256_add_epi8(bit, bit);
-        }
-    }
+    q3_k_half(load_32(bytes + 32), high_bits, 1, out->q);
+    q3_k_half(load_32(bytes + 64), high_bits, 16, out->q + 128);
     store_words(out->scale, q3_k_scales(bytes + 96));
     out->d = load_f16(bytes + 108);
     no_minima(out);
