@@ -90,7 +90,7 @@ static enum mtp_status encode_short(const struct tokenizer *tokenizer, const cha
     return MTP_OK;
 }
 
-/* ---- the queue of pairs: a bucket of positions for every rank, a heap of the ranks that have any */
+/* ---- the queue of pairs: a bucket of positions for every rank, a heap of the ranks in use ---- */
 
 static void sift_ranks(uint32_t *heap, size_t n, size_t at)
 {
@@ -225,7 +225,7 @@ static void queue_reset(struct bpe_workspace *w)
     w->n_heap = 0;
 }
 
-/* ---- long words --------------------------------------------------------------------------------- */
+/* ---- long words ------------------------------------------------------------------------------ */
 
 /* Looks up the merge of the symbol at `at` with its next and queues it. */
 static bool offer_pair(const struct vocabulary *v, struct bpe_workspace *w, uint32_t at)

@@ -15,10 +15,10 @@
 
 /* The caseless group also takes U+017F (long s) for an s, as those tokenizers do. */
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define QWEN(MARKS)                                                                                \
-    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}" MARKS "]+|\\p{N}| ?[^" SPACE "\\p{L}" MARKS        \
-                 "\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" SPACE_RUNS
-#define GPT2                                                                                       \
+#define QWEN(MARKS)                                                                              \
+    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}" MARKS "]+|\\p{N}"        \
+                 "| ?[^" SPACE "\\p{L}" MARKS "\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" SPACE_RUNS
+#define GPT2                                                                                     \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|" SPACE_RUNS
 
 /* Stands for a byte that is not UTF-8 while matching: a control character has the right classes

@@ -3,8 +3,8 @@
 #include "tokenizer_internal.h"
 #include "utf8.h"
 
-/* GPT-2's alphabet: the printable characters of Latin-1 stand for themselves, the other 68 bytes, in
- * ascending order, for U+0100 and up. */
+/* GPT-2's alphabet: the printable characters of Latin-1 stand for themselves; U+0100 and up stand
+ * for the other 68 bytes in ascending order. */
 static bool is_printable_latin1(unsigned byte)
 {
     return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);

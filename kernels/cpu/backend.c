@@ -92,6 +92,15 @@ static void route_and_list(struct backend *backend, const struct route_args *arg
     list_by_expert(args);
 }
 
+/* Copies only: no definition is needed. */
+static void gather(struct backend *backend, const struct gather_args *args)
+{
+    (void)backend;
+    for (int32_t i = 0; i < args->n_rows; i++)
+        memcpy(args->dst + (size_t)i * args->n, args->src + (size_t)args->index[i] * args->n,
+               args->n * sizeof *args->dst);
+}
+
 /* ---- matrix products --------------------------------------------------------------------- */
 
 enum { OUT_TILE = 64 }; /* weight rows that stay in cache while the batch passes over them */
@@ -274,6 +283,7 @@ static const struct ops cpu_ops = {
     .route = route_and_list,
     .moe_combine = moe_combine,
     .argmax = argmax,
+    .gather = gather,
     .reserve = cpu_reserve,
     .alloc = cpu_alloc,
     .free = cpu_free,

@@ -1,0 +1,93 @@
+/* model.h - a model: hyper-parameters and weights bound by name, immutable after model_open. */
+#ifndef MTP_SRC_MODEL_H
+#define MTP_SRC_MODEL_H
+
+#include "chat.h"
+#include "hparams.h"
+#include "kernels/ops.h"
+#include "tokenizer.h"
+
+/* Full attention with an output gate. q's rows are, per head, head_dim of query then head_dim of
+ * gate. */
+struct attention_weights {
+    struct weight q, k, v, output;
+    const float *q_norm, *k_norm;   /* [head_dim] */
+};
+
+/* Gated DeltaNet. */
+struct delta_net_weights {
+    struct weight qkv;              /* n_embd -> q | k | v channels */
+    struct weight gate;             /* z: n_embd -> n_v_heads * state_dim */
+    struct weight alpha, beta;      /* n_embd -> n_v_heads */
+    struct weight output;           /* n_v_heads * state_dim -> n_embd */
+    const float *conv;              /* [channels][conv_taps] */
+    const float *a, *dt;            /* [n_v_heads]; a = -exp(A_log) */
+    const float *norm;              /* [state_dim] */
+};
+
+struct dense_ffn_weights {
+    struct weight gate, up, down;
+};
+
+struct moe_weights {
+    struct weight router;           /* n_embd -> n_experts */
+    struct weight gate, up, down;   /* routed experts */
+    struct weight shared_router;    /* n_embd -> 1 */
+    struct weight shared_gate, shared_up, shared_down;
+};
+
+struct layer {
+    bool recurrent;
+    const float *attn_norm, *ffn_norm; /* [n_embd]; ffn_norm is post_attention_norm in the file */
+    union {
+        struct attention_weights attention;
+        struct delta_net_weights delta_net;
+    };
+    union {
+        struct dense_ffn_weights ffn;
+        struct moe_weights moe;
+    };
+};
+
+/* The MTP block: one full-attention layer behind eh_proj([enorm(embedding); hnorm(hidden)]). */
+struct mtp_block {
+    bool present;
+    struct layer layer;
+    struct weight eh_proj;             /* 2 n_embd -> n_embd */
+    const float *enorm, *hnorm;        /* [n_embd] */
+    const float *head_norm;            /* shared_head_norm, else the trunk's output_norm */
+    struct weight embedding, head;     /* own tables, else the trunk's */
+};
+
+/* A vector converted to float32 because the file stores another type. */
+struct owned_vector {
+    struct owned_vector *next;
+    float values[];
+};
+
+struct mtp_model {
+    struct gguf *file;
+    struct gguf *mtp_file;             /* companion, or NULL */
+    struct tokenizer *tokenizer;
+    struct hparams hparams;
+    struct weight embedding;           /* n_out = n_vocab, n_in = n_embd */
+    struct weight head;                /* output.weight, or the embedding when tied */
+    const float *output_norm;          /* [n_embd] */
+    struct layer *layers;              /* [n_layers] */
+    struct mtp_block mtp;
+    bool tied_head;
+    uint64_t weight_bytes;             /* bytes of tensors bound */
+    char *name;                        /* general.name, printable */
+    struct owned_vector *owned;
+};
+
+/* Bytes of weights a decoded token reads: every bound matrix once, routed experts by use, one row of
+ * the embedding. Without the MTP block. */
+uint64_t model_bytes_per_token(const mtp_model *model);
+/* Bytes of a matrix, all experts. */
+uint64_t weight_bytes(const struct weight *weight);
+
+/* Binds trunk and MTP block tensors of model->file / model->mtp_file (model_bind.c). */
+enum mtp_status model_bind(mtp_model *model, struct mtp_error *error);
+
+#endif

@@ -1,0 +1,52 @@
+/* workspace.h - the buffers a batch passes through, cut from one block of backend memory. */
+#ifndef MTP_SRC_WORKSPACE_H
+#define MTP_SRC_WORKSPACE_H
+
+#include "hparams.h"
+#include "kernels/ops.h"
+
+/* A block of memory handed out from the front. With base NULL it only measures. */
+struct arena {
+    uint8_t *base;
+    size_t used, size;
+};
+void *arena_take(struct arena *arena, size_t count, size_t element_bytes); /* 64-byte aligned */
+
+/* R = rows of a batch, P = R * n_experts_used. */
+struct workspace {
+    struct batch_row *rows;        /* [R] */
+    int32_t *logit_rows;           /* [R] */
+    float *x;                      /* [R][n_embd] residual stream */
+    float *normed;                 /* [R][n_embd] */
+    float *mixed;                  /* [R][n_embd] output of a mixer or FFN */
+    struct act_block *act;         /* [R][blocks of the widest input] */
+    float *cos_sin;                /* [R][n_rot] */
+
+    float *q;                      /* [R][n_heads][2 * head_dim] query | gate */
+    float *k, *v;                  /* [R][n_kv_heads * head_dim] */
+    float *heads;                  /* [R][n_heads * head_dim], or [R][n_v_heads * state_dim] */
+
+    float *qkv, *conv;             /* [R][channels] before and after the convolution */
+    float *z;                      /* [R][n_v_heads * state_dim] */
+    float *alpha, *beta;           /* [R][n_v_heads] */
+
+    float *gate, *up;              /* [R][n_ff], or [P][n_ff_expert] */
+    float *router;                 /* [R][n_experts] */
+    int32_t *experts, *order;      /* [P] */
+    int32_t *start;                /* [n_experts + 1] */
+    float *expert_weights;         /* [P] */
+    struct act_block *expert_act;  /* [P][blocks of n_ff_expert] */
+    float *expert_out;             /* [P][n_embd] */
+    float *shared_gate, *shared_up; /* [R][n_ff_shared] */
+    float *shared_out;             /* [R][n_embd] */
+    float *shared_router;          /* [R] */
+
+    float *hidden;                 /* [R][n_embd] after output_norm, of rows that want logits */
+    float *logits;                 /* [R][n_vocab] of the same rows */
+    int32_t *top;                  /* [R] argmax of each row of logits */
+};
+
+void workspace_layout(struct workspace *work, const struct hparams *hparams, uint32_t n_rows,
+                      struct arena *arena);
+
+#endif

@@ -1,0 +1,16 @@
+/* digest.h - digests of rows of floats that any backend computes in parallel (docs/arithmetic.md,
+ * "Digests"). */
+#ifndef MTP_VERIFY_DIGEST_H
+#define MTP_VERIFY_DIGEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Sum modulo 2^64 over i of mix(i, bits of x[i]): order plays no part, every bit does. mix is the
+ * finaliser of splitmix64 over (i << 32 | bits) + 0x9e3779b97f4a7c15. */
+uint64_t digest_row(const float *x, size_t n);
+
+/* Digest of a run so far and the next row's, in position order. */
+uint64_t digest_chain(uint64_t run, uint64_t row);
+
+#endif
