@@ -30,8 +30,11 @@ $5])
 AC_DEFUN([MTP_CHECK_AVX2], [
 mtp_have_avx2=no
 AVX2_CFLAGS=
+AC_ARG_ENABLE([avx2],
+    [AS_HELP_STRING([--disable-avx2], [leave the AVX2 kernels out, as on other architectures])], [],
+    [enable_avx2=yes])
 AC_MSG_CHECKING([for AVX2, FMA and F16C])
-AS_CASE([$host_cpu], [x86_64|amd64],
+AS_CASE([$enable_avx2-$host_cpu], [yes-x86_64|yes-amd64],
     [MTP_TRY_CFLAGS([-mavx2 -mfma -mf16c], [[#include <immintrin.h>]],
         [[__m256 a = _mm256_fmadd_ps(_mm256_setzero_ps(), _mm256_setzero_ps(),
                                      _mm256_cvtph_ps(_mm_setzero_si128()));
