@@ -38,7 +38,7 @@ N_TOP_DRAFT = 8
 # that super-blocks end short. Three k-heads with nine v-heads tell grouped from tiled order.
 DENSE_256 = dict(
     hidden_size=256, intermediate_size=256, num_hidden_layers=2, full_attention_interval=2,
-    num_attention_heads=4, num_key_value_heads=1, head_dim=64, linear_num_key_heads=2,
+    num_attention_heads=4, num_key_value_heads=2, head_dim=64, linear_num_key_heads=2,
     linear_num_value_heads=8, linear_head_dim=32, partial_rotary_factor=0.5, mtp=False, tied=False,
 )
 MOE_256 = dict(
@@ -119,12 +119,17 @@ def build(shape, seed):
     return model, config
 
 
+SHARP = (".gate.weight", "v_proj.weight", "o_proj.weight")
+
+
 def random_weight(name, shape, generator):
     def normal(std, mean=0.0):
         return torch.randn(shape, generator=generator) * std + mean
 
     if name.endswith("linear_attn.norm.weight"):
         return normal(0.2, 1.0)
+    if "q_norm" in name or "k_norm" in name:  # sharp attention, so that positions and heads matter
+        return normal(0.2, 0.7)
     if "norm" in name:  # the (1 + w) kind
         return normal(0.2)
     if name.endswith("A_log"):
@@ -135,7 +140,7 @@ def random_weight(name, shape, generator):
         return normal(0.5)
     if "embed_tokens" in name:
         return normal(1.0)
-    gain = 3.0 if "lm_head" in name else 2.0 if ".gate.weight" in name else 1.2
+    gain = 3.0 if "lm_head" in name else 2.0 if name.endswith(SHARP) else 1.2
     return normal(gain / math.sqrt(shape[-1]))
 
 
