@@ -2,6 +2,9 @@
  * which) and spreads them over threads. No arithmetic happens here. */
 #include "backend.h"
 
+#ifdef MTP_HAVE_AVX2
+#include <cpuid.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -296,9 +299,11 @@ static const struct ops cpu_ops = {
 bool cpu_has_avx2(void)
 {
 #ifdef MTP_HAVE_AVX2
+    /* clang before 16 has no name for F16C here. */
+    unsigned eax, ebx, ecx, edx;
+    bool has_f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
     return false;
 #endif
