@@ -299,7 +299,7 @@ static const struct ops cpu_ops = {
 bool cpu_has_avx2(void)
 {
 #ifdef MTP_HAVE_AVX2
-    /* clang before 16 has no name for F16C here. */
+    /* clang 14 has no name for F16C in __builtin_cpu_supports. */
     unsigned eax, ebx, ecx, edx;
     bool has_f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
     __builtin_cpu_init();
