@@ -259,6 +259,64 @@ static void quantised_products_follow_the_rule_at_every_size(void **state)
     }
 }
 
+/* Largest |q|, |scale| and min of each type of super-blocks; docs/arithmetic.md lists them. */
+static const struct extremes {
+    uint32_t type;
+    int q, scale, min;
+} extremes[] = {
+    {MTP_TYPE_Q2_K, 3, 15, 15},    {MTP_TYPE_Q3_K, 4, 32, 0},     {MTP_TYPE_Q4_K, 15, 63, 63},
+    {MTP_TYPE_Q5_K, 31, 63, 63},   {MTP_TYPE_Q6_K, 32, 128, 0},   {MTP_TYPE_IQ4_XS, 127, 32, 0},
+    {MTP_TYPE_IQ2_XXS, 43, 31, 0}, {MTP_TYPE_IQ2_XS, 43, 31, 0},  {MTP_TYPE_IQ2_S, 43, 31, 0},
+    {MTP_TYPE_IQ3_XXS, 62, 31, 0}, {MTP_TYPE_IQ3_S, 15, 31, 0},
+};
+
+static void sums_of_a_super_block_fit_32_bits(void **state)
+{
+    (void)state;
+    struct numbers numbers = {34};
+    for (size_t t = 0; t < sizeof extremes / sizeof *extremes; t++) {
+        struct extremes found = {extremes[t].type, 0, 0, 0};
+        for (int round = 0; round < 4000; round++) {
+            uint8_t block[256];
+            struct kblock w;
+            for (size_t i = 0; i < sizeof block; i++)
+                block[i] = (uint8_t)next_bits(&numbers);
+            block_codec_scalar(found.type)->decode_k(block, &w);
+            for (int i = 0; i < SUPER_BLOCK; i++) {
+                found.q = abs(w.q[i]) > found.q ? abs(w.q[i]) : found.q;
+                found.scale = abs(w.scale[i / 16]) > found.scale ? abs(w.scale[i / 16])
+                                                                 : found.scale;
+                found.min = w.min[i / 16] > found.min ? w.min[i / 16] : found.min;
+            }
+        }
+        assert_memory_equal(&found, &extremes[t], sizeof found);
+        assert_true((int64_t)found.q * found.scale * SUPER_BLOCK * 15 * 127 < INT32_MAX);
+        assert_true((int64_t)found.min * SUPER_BLOCK * 15 * 127 < INT32_MAX);
+    }
+}
+
+static void the_largest_sum_of_all_is_exact(void **state)
+{
+    (void)state;
+    uint8_t row[210] = {0}; /* Q6_K: weights -32, sub-scales -128 */
+    memset(row + 192, 0x80, 16);
+    row[209] = 0x3c;
+    struct act_block *act = quantised((float[256]){0}, 256, 1);
+    memset(act->q, 127, sizeof act->q);
+    memset(act->mul, 15, sizeof act->mul);
+    act->d = 1.0f;
+    struct weight w = {row, MTP_TYPE_Q6_K, 256, 1, 1, sizeof row, sizeof row};
+    struct backend *best = cpu_backend_open(cpu_kernels_best(), 1);
+    assert_non_null(best);
+    float y[2];
+    ops->matmul(backend, &(struct matmul_args){w, NULL, act, &y[0], 1, 1});
+    best->ops->matmul(best, &(struct matmul_args){w, NULL, act, &y[1], 1, 1});
+    best->ops->close(best);
+    assert_float(y[0], 1997537280.0f);
+    assert_float(y[1], 1997537280.0f);
+    free(act);
+}
+
 /* ---- attention ------------------------------------------------------------------------------- */
 
 /* One head of one dimension over n positions, all scores equal, times n: the values' sum. */
@@ -413,6 +471,8 @@ int main(void)
         cmocka_unit_test(super_blocks_of_a_segment_add_in_sequence),
         cmocka_unit_test(sub_blocks_with_float_scales_have_a_partial_each),
         cmocka_unit_test(quantised_products_follow_the_rule_at_every_size),
+        cmocka_unit_test(sums_of_a_super_block_fit_32_bits),
+        cmocka_unit_test(the_largest_sum_of_all_is_exact),
         cmocka_unit_test(values_add_in_order_inside_chunks_of_64_positions),
         cmocka_unit_test(chunks_merge_in_order_from_the_first),
         cmocka_unit_test(chunks_have_maxima_of_their_own),
