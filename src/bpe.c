@@ -2,8 +2,8 @@
  * rank is merged first, of equal pairs the leftmost, until nothing can be merged.
  *
  * Short words, which is nearly all, are searched for that pair anew after every merge; long ones
- * keep the pairs sorted by rank and place, so that ten million times one letter take n log n steps,
- * and few of them wait for memory. */
+ * keep the pairs in buckets by rank, so that even ten million times one letter take a few steps for
+ * each, and few of them wait for memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,20 +164,10 @@ static bool queue_push(const struct vocabulary *v, struct bpe_workspace *w, uint
         bucket->positions = grown;
         bucket->allocated = wanted;
     }
-    if (bucket->n == 0) {
-        bucket->sorted = true;
+    if (bucket->n == 0)
         push_rank(w, rank);
-    } else if (position < bucket->positions[bucket->n - 1]) {
-        bucket->sorted = false;
-    }
     bucket->positions[bucket->n++] = position;
     return true;
-}
-
-static int compare_positions(const void *a, const void *b)
-{
-    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
-    return (left > right) - (left < right);
 }
 
 static void empty_bucket(struct bpe_bucket *bucket)
@@ -190,18 +180,16 @@ static void empty_bucket(struct bpe_bucket *bucket)
     bucket->allocated = 0;
 }
 
-/* The leftmost position of the lowest rank. A bucket is sorted once, when its first position is
- * taken: what is merged from then on until it is empty contains the text of its pair, so that no
- * such pair can arise anew. */
+/* The leftmost position of the lowest rank. No bucket needs sorting, because positions arrive in
+ * ascending order: a token that has arisen had no merge across its borders, so that the merges
+ * inside were those of its text alone, the same wherever it arises; of two places that are equally
+ * far the left one goes first; hence of any pair the left occurrence is complete first. Nor does a
+ * bucket grow while it is being emptied: what then arises contains the text of its pair. */
 static bool queue_pop(struct bpe_workspace *w, uint32_t *rank, uint32_t *position)
 {
     while (w->n_heap > 0) {
         *rank = w->heap[0];
         struct bpe_bucket *bucket = &w->buckets[w->bucket_by_rank[*rank] - 1];
-        if (!bucket->sorted) {
-            qsort(bucket->positions, bucket->n, sizeof *bucket->positions, compare_positions);
-            bucket->sorted = true;
-        }
         if (bucket->next < bucket->n) {
             *position = bucket->positions[bucket->next++];
             return true;

@@ -119,10 +119,9 @@ struct bpe_symbol {
     uint32_t rank; /* of merging this symbol with the next, or MERGE_NONE */
 };
 struct bpe_bucket {
-    uint32_t *positions; /* of pairs with this rank; some may be stale */
+    uint32_t *positions; /* of pairs with this rank, ascending; some may be stale */
     size_t n, next, allocated;
     uint32_t rank;
-    bool sorted;
 };
 struct bpe_workspace {
     struct bpe_symbol *symbols;

@@ -14,8 +14,8 @@
 #include "tokenizer_fixture.h"
 #include "tokenizer_internal.h"
 
-/* A whole tokenizer of 256 byte tokens, "ab" (256), "<s>" (257, control) and one merge; tests change
- * it before the keys are written. */
+/* A whole tokenizer of 256 byte tokens, "ab" (256), "<s>" (257, control) and one merge; tests
+ * change it before the keys are written. */
 struct recipe {
     struct token_list list;
     const char *model, *pre;
@@ -80,7 +80,7 @@ static void assert_encodes(const struct fixture *f, const char *text, unsigned f
     free(ids);
 }
 
-/* ---- what is supported -------------------------------------------------------------------------- */
+/* ---- what is supported ----------------------------------------------------------------------- */
 
 static void the_reference_model_has_its_tokens_and_ends(void **state)
 {
@@ -131,7 +131,7 @@ static void a_file_that_names_no_pretokenizer_gets_the_default_one(void **state)
     fixture_close(&f);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static void a_file_without_tokens_is_refused(void **state)
 {
@@ -257,7 +257,7 @@ static void a_byte_without_a_token_is_named_when_a_text_needs_it(void **state)
     fixture_close(&f);
 }
 
-/* ---- merges ------------------------------------------------------------------------------------- */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 static void a_file_without_merges_is_refused(void **state)
 {
@@ -299,7 +299,7 @@ static void a_merge_that_names_an_absent_token_is_passed_over(void **state)
     fixture_close(&f);
 }
 
-/* ---- ids in the metadata ------------------------------------------------------------------------ */
+/* ---- ids in the metadata --------------------------------------------------------------------- */
 
 static void an_id_beyond_the_vocabulary_is_refused(void **state)
 {
@@ -371,14 +371,15 @@ static void a_first_token_that_is_wanted_and_not_named_is_refused(void **state)
                                       "tokenizer.ggml.bos_token_id is missing");
 }
 
-/* ---- end tokens --------------------------------------------------------------------------------- */
+/* ---- end tokens ------------------------------------------------------------------------------ */
 
 static void end_tokens_are_known_by_text_and_by_key(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<eos>",    "</s>",       "<|end|>",
-        "<|eom_id|>", "<turn|>",       "<end_of_turn>", "<|return|>", "<|end_of_text|>", "<|fim_pad|>",
+        "<|im_end|>",    "<|endoftext|>", "<|eot_id|>", "<eos>",  "</s>",
+        "<|end|>",       "<|eom_id|>",    "<turn|>",    "<end_of_turn>",
+        "<|return|>",    "<|end_of_text|>", "<|fim_pad|>",
     };
     size_t n_texts = sizeof texts / sizeof texts[0];
     struct recipe r = usual();
@@ -446,7 +447,7 @@ static void where_messages_have_parts_the_end_of_a_part_ends_nothing(void **stat
     fixture_close(&f);
 }
 
-/* ---- size and threads --------------------------------------------------------------------------- */
+/* ---- size and threads ------------------------------------------------------------------------ */
 
 static void a_vocabulary_as_large_as_those_of_today_is_read_right(void **state)
 {

@@ -123,7 +123,7 @@ static const struct tokenizer *made_tokenizer(unsigned pre)
     return made[pre].tokenizer;
 }
 
-/* ---- vocabularies out of the input -------------------------------------------------------------- */
+/* ---- vocabularies out of the input ----------------------------------------------------------- */
 
 /* An array of strings in the file's form; each takes a byte for its length and what it announces.
  * Returns how many. */
