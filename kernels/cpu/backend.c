@@ -238,10 +238,11 @@ static size_t score_bytes(const struct cpu_threads *threads)
 static bool cpu_reserve(struct backend *backend, uint32_t n_ctx)
 {
     struct cpu_threads *threads = &self(backend)->threads;
-    if (n_ctx <= threads->n_scores)
+    size_t wanted = ((size_t)n_ctx + 15) / 16 * 16 * ATTENTION_GROUP;
+    if (wanted <= threads->n_scores)
         return true;
     cpu_free(backend, threads->scores, score_bytes(threads));
-    threads->n_scores = ((size_t)n_ctx + 15) / 16 * 16;
+    threads->n_scores = wanted;
     threads->scores = cpu_alloc(backend, score_bytes(threads));
     if (threads->scores == NULL)
         threads->n_scores = 0;

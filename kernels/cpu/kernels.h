@@ -9,10 +9,14 @@
 
 #include "kernels/ops.h"
 
+/* Heads that attention may take together; the definition takes one. */
+enum { ATTENTION_GROUP = 4 };
+
 /* What a running kernel may use besides its arguments. */
 struct cpu_task {
     struct cpu_fault *fault;
-    float *scores; /* attention: room for one score a position of the context, own to this thread */
+    float *scores; /* attention: room for ATTENTION_GROUP scores a position of the context (the
+                      context rounded up to 16), own to this thread */
 };
 
 /* Records the first non-finite value of an operation (thread safe). */

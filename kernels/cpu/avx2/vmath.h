@@ -104,6 +104,79 @@ static inline float v_fold64(const __m256 v[8])
     return fold_lanes(fold64_to_8(v));
 }
 
+/* sum64_dot(x, x, n). Past the end the last lanes add 0 * 0, which changes no partial of squares:
+ * none is ever -0. */
+static inline float v_sum64_squares(const float *x, size_t n)
+{
+    __m256 partial[8];
+    size_t whole = n / SUM64 * SUM64;
+    for (int g = 0; g < 8; g++)
+        partial[g] = _mm256_setzero_ps();
+    for (size_t i = 0; i < whole; i += SUM64)
+        for (int g = 0; g < 8; g++) {
+            __m256 value = _mm256_loadu_ps(x + i + LANES * g);
+            partial[g] = _mm256_fmadd_ps(value, value, partial[g]);
+        }
+    for (size_t i = whole; i < n; i += LANES) {
+        size_t g = i % SUM64 / LANES;
+        __m256 value = load_lanes(x + i, n - i);
+        partial[g] = _mm256_fmadd_ps(value, value, partial[g]);
+    }
+    return v_fold64(partial);
+}
+
+/* Index of the largest of n > 0 floats that are not NaN, the lowest among equals. */
+static inline size_t v_largest(const float *x, size_t n)
+{
+    size_t best = 0, done = 0;
+    if (n >= LANES) {
+        const __m256i step = _mm256_set1_epi32(LANES);
+        __m256i at = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), where = at;
+        __m256 most = _mm256_loadu_ps(x);
+        for (done = LANES; done + LANES <= n; done += LANES) {
+            __m256 next = _mm256_loadu_ps(x + done);
+            __m256 more = _mm256_cmp_ps(next, most, _CMP_GT_OQ);
+            at = _mm256_add_epi32(at, step);
+            most = _mm256_blendv_ps(most, next, more);
+            where = _mm256_blendv_epi8(where, at, _mm256_castps_si256(more));
+        }
+        uint32_t index[LANES];
+        _mm256_storeu_si256((__m256i *)(void *)index, where);
+        best = index[0];
+        for (int l = 1; l < LANES; l++)
+            if (x[index[l]] > x[best] || (x[index[l]] == x[best] && index[l] < best))
+                best = index[l];
+    }
+    for (; done < n; done++)
+        if (x[done] > x[best])
+            best = done;
+    return best;
+}
+
+/* Lane k = fold_lanes of v[k]. */
+static inline __m256 fold_lanes_each(const __m256 v[8])
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256 four[4], two[2];
+    for (int i = 0; i < 4; i++) {
+        __m256 a = v[2 * i], b = v[2 * i + 1];
+        four[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20),
+                                _mm256_permute2f128_ps(a, b, 0x31));
+    }
+    for (int i = 0; i < 2; i++) {
+        __m256 a = four[2 * i], b = four[2 * i + 1];
+        two[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+    }
+    return _mm256_permutevar8x32_ps(_mm256_hadd_ps(two[0], two[1]), order);
+}
+
+static inline float v_largest_lane(__m256 v)
+{
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
 /* fold8: neighbours. */
 static inline float v_fold8(__m256 v)
 {

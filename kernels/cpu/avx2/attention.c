@@ -1,0 +1,231 @@
+/* attention.c - softmax attention by AVX2. Heads that share keys and values are taken up to
+ * ATTENTION_GROUP together, so that a cached vector is read and widened once for all of them. */
+#include "kernels/cpu/avx2/variants.h"
+#include "kernels/cpu/avx2/vmath.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+struct head_group {
+    const struct kv_cache *cache;
+    size_t first;  /* element of position 0 */
+    size_t stride; /* elements from one position to the next */
+    size_t n;      /* positions */
+    const float *q[ATTENTION_GROUP];
+    float *scores[ATTENTION_GROUP];
+    float *out[ATTENTION_GROUP];
+    float most[ATTENTION_GROUP], total[ATTENTION_GROUP];
+};
+
+ALWAYS_INLINE __m256 cached(const void *values, enum kv_type type, size_t at)
+{
+    if (type == KV_F32)
+        return _mm256_loadu_ps((const float *)values + at);
+    return _mm256_cvtph_ps(
+        _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)values + at)));
+}
+
+/* Adds group g of the 64 partials of each head's score and group g + 4, folded, to sum. */
+ALWAYS_INLINE void score_groups(const struct head_group *h, enum kv_type type, int heads, size_t at,
+                                size_t g, __m256 sum[ATTENTION_GROUP])
+{
+    size_t dim = h->cache->head_dim;
+    __m256 near[ATTENTION_GROUP], far[ATTENTION_GROUP];
+    for (int i = 0; i < heads; i++)
+        near[i] = far[i] = _mm256_setzero_ps();
+    for (size_t d = LANES * g; d < dim; d += SUM64) {
+        __m256 k = cached(h->cache->k, type, at + d);
+        for (int i = 0; i < heads; i++)
+            near[i] = _mm256_fmadd_ps(_mm256_loadu_ps(h->q[i] + d), k, near[i]);
+        if (d + 32 >= dim)
+            continue;
+        k = cached(h->cache->k, type, at + d + 32);
+        for (int i = 0; i < heads; i++)
+            far[i] = _mm256_fmadd_ps(_mm256_loadu_ps(h->q[i] + d + 32), k, far[i]);
+    }
+    for (int i = 0; i < heads; i++)
+        sum[i] = _mm256_add_ps(near[i], far[i]);
+}
+
+/* The score of one position before its last three folds (fold64_to_8). */
+ALWAYS_INLINE void score_position(const struct head_group *h, enum kv_type type, int heads,
+                                  size_t position, __m256 folded[ATTENTION_GROUP][8], int slot)
+{
+    size_t at = h->first + position * h->stride;
+    __m256 a[ATTENTION_GROUP], b[ATTENTION_GROUP], even[ATTENTION_GROUP];
+    score_groups(h, type, heads, at, 0, a);
+    score_groups(h, type, heads, at, 2, b);
+    for (int i = 0; i < heads; i++)
+        even[i] = _mm256_add_ps(a[i], b[i]);
+    score_groups(h, type, heads, at, 1, a);
+    score_groups(h, type, heads, at, 3, b);
+    for (int i = 0; i < heads; i++)
+        folded[i][slot] = _mm256_add_ps(even[i], _mm256_add_ps(a[i], b[i]));
+}
+
+ALWAYS_INLINE void score_all(struct head_group *h, enum kv_type type, int heads, float scale)
+{
+    __m256 folded[ATTENTION_GROUP][8], most[ATTENTION_GROUP];
+    for (int i = 0; i < heads; i++)
+        most[i] = _mm256_set1_ps(-INFINITY);
+    for (size_t p = 0; p < h->n; p += LANES) {
+        size_t count = h->n - p < LANES ? h->n - p : LANES;
+        for (size_t k = 0; k < LANES; k++) /* a missing position repeats the last one */
+            score_position(h, type, heads, p + (k < count ? k : count - 1), folded, (int)k);
+        for (int i = 0; i < heads; i++) {
+            __m256 scores = _mm256_mul_ps(fold_lanes_each(folded[i]), _mm256_set1_ps(scale));
+            most[i] = _mm256_max_ps(most[i], scores);
+            store_lanes(h->scores[i] + p, scores, count);
+        }
+    }
+    for (int i = 0; i < heads; i++)
+        h->most[i] = v_largest_lane(most[i]);
+}
+
+/* p = exp(score - the chunk's maximum), 0 past its end; returns their sum. */
+static float chunk_weights(const float *scores, size_t n, float *p, float *most)
+{
+    const __m256 lowest = _mm256_set1_ps(-INFINITY);
+    __m256 x[8], top = lowest;
+    for (size_t g = 0; g < 8; g++) {
+        size_t left = n > LANES * g ? n - LANES * g : 0;
+        __m256 mask = _mm256_castsi256_ps(lane_mask(left));
+        x[g] = left > 0 ? load_lanes(scores + LANES * g, left) : lowest;
+        x[g] = _mm256_blendv_ps(lowest, x[g], mask);
+        top = _mm256_max_ps(top, x[g]);
+    }
+    *most = v_largest_lane(top);
+    for (size_t g = 0; g < 8; g++) {
+        size_t left = n > LANES * g ? n - LANES * g : 0;
+        __m256 mask = _mm256_castsi256_ps(lane_mask(left));
+        x[g] = _mm256_and_ps(v_exp(_mm256_sub_ps(x[g], _mm256_set1_ps(*most))), mask);
+        _mm256_storeu_ps(p + LANES * g, x[g]);
+    }
+    return v_fold64(x);
+}
+
+/* out = fma(weight, values weighted by p, out) over `wide` vectors from element d on. */
+ALWAYS_INLINE void chunk_values(const struct head_group *h, enum kv_type type, int heads, int wide,
+                                size_t first, size_t n, size_t d,
+                                float p[ATTENTION_GROUP][ATTENTION_CHUNK], const float *weight)
+{
+    __m256 acc[ATTENTION_GROUP][8];
+    for (int i = 0; i < heads; i++)
+        for (int w = 0; w < wide; w++)
+            acc[i][w] = _mm256_setzero_ps();
+    size_t at = h->first + first * h->stride + d;
+    for (size_t k = 0; k < n; k++, at += h->stride)
+        for (int w = 0; w < wide; w++) {
+            __m256 v = cached(h->cache->v, type, at + LANES * (size_t)w);
+            for (int i = 0; i < heads; i++)
+                acc[i][w] = _mm256_fmadd_ps(_mm256_set1_ps(p[i][k]), v, acc[i][w]);
+        }
+    for (int i = 0; i < heads; i++)
+        for (int w = 0; w < wide; w++) {
+            float *out = h->out[i] + d + LANES * w;
+            _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_set1_ps(weight[i]), acc[i][w],
+                                                  _mm256_loadu_ps(out)));
+        }
+}
+
+ALWAYS_INLINE void add_chunk(struct head_group *h, enum kv_type type, int heads, size_t first)
+{
+    size_t n = h->n - first < ATTENTION_CHUNK ? h->n - first : ATTENTION_CHUNK;
+    size_t dim = h->cache->head_dim, d = 0;
+    float p[ATTENTION_GROUP][ATTENTION_CHUNK], weight[ATTENTION_GROUP];
+    for (int i = 0; i < heads; i++) {
+        float most;
+        float sum = chunk_weights(h->scores[i] + first, n, p[i], &most);
+        weight[i] = mtp_expf(most - h->most[i]);
+        h->total[i] = fmaf(weight[i], sum, h->total[i]);
+    }
+    const int wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
+    for (; d + LANES * (size_t)wide <= dim; d += LANES * (size_t)wide)
+        chunk_values(h, type, heads, wide, first, n, d, p, weight);
+    for (; d < dim; d += LANES)
+        chunk_values(h, type, heads, 1, first, n, d, p, weight);
+}
+
+ALWAYS_INLINE void attend(struct head_group *h, enum kv_type type, int heads, float scale)
+{
+    size_t dim = h->cache->head_dim;
+    score_all(h, type, heads, scale);
+    for (int i = 0; i < heads; i++) {
+        h->total[i] = 0.0f;
+        for (size_t d = 0; d < dim; d += LANES)
+            _mm256_storeu_ps(h->out[i] + d, _mm256_setzero_ps());
+    }
+    for (size_t first = 0; first < h->n; first += ATTENTION_CHUNK)
+        add_chunk(h, type, heads, first);
+    for (int i = 0; i < heads; i++)
+        for (size_t d = 0; d < dim; d += LANES) {
+            __m256 out = _mm256_loadu_ps(h->out[i] + d);
+            _mm256_storeu_ps(h->out[i] + d, _mm256_div_ps(out, _mm256_set1_ps(h->total[i])));
+        }
+}
+
+static void attend_f16(struct head_group *h, size_t heads, float scale)
+{
+    switch (heads) {
+    case 1: attend(h, KV_F16, 1, scale); break;
+    case 2: attend(h, KV_F16, 2, scale); break;
+    case 3: attend(h, KV_F16, 3, scale); break;
+    default: attend(h, KV_F16, 4, scale); break;
+    }
+}
+
+static void attend_f32(struct head_group *h, size_t heads, float scale)
+{
+    switch (heads) {
+    case 1: attend(h, KV_F32, 1, scale); break;
+    case 2: attend(h, KV_F32, 2, scale); break;
+    case 3: attend(h, KV_F32, 3, scale); break;
+    default: attend(h, KV_F32, 4, scale); break;
+    }
+}
+
+/* Heads head.. of one row, which share a head of the cache. */
+static void attend_heads(const struct attention_args *args, size_t row, size_t head, size_t heads,
+                         float *scores)
+{
+    const struct kv_cache *cache = &args->cache;
+    size_t dim = cache->head_dim, stride = cache->n_kv_heads * dim;
+    size_t kv_head = head / (args->n_heads / cache->n_kv_heads);
+    size_t sequence = (size_t)args->rows[row].sequence;
+    struct head_group h = {.cache = cache, .first = sequence * cache->n_ctx * stride + kv_head * dim,
+                           .stride = stride, .n = (size_t)args->rows[row].position + 1};
+    size_t room = (h.n + LANES - 1) / LANES * LANES;
+    for (size_t i = 0; i < heads; i++) {
+        h.q[i] = args->q + row * args->q_stride + (head + i) * args->q_head_stride;
+        h.out[i] = args->out + (row * args->n_heads + head + i) * dim;
+        h.scores[i] = scores + i * room;
+    }
+    if (cache->type == KV_F16)
+        attend_f16(&h, heads, args->scale);
+    else
+        attend_f32(&h, heads, args->scale);
+    for (size_t i = 0; args->gate != NULL && i < heads; i++)
+        for (size_t d = 0; d < dim; d += LANES) {
+            const float *gate = args->gate + (h.q[i] - args->q) + d;
+            __m256 out = _mm256_loadu_ps(h.out[i] + d);
+            out = _mm256_mul_ps(out, v_sigmoid(_mm256_loadu_ps(gate)));
+            _mm256_storeu_ps(h.out[i] + d, out);
+        }
+}
+
+void attention_avx2(const struct attention_args *args, int64_t begin, int64_t end,
+                    struct cpu_task *task)
+{
+    size_t sharing = args->n_heads / args->cache.n_kv_heads;
+    if (args->cache.head_dim % LANES != 0) {
+        attention_scalar(args, begin, end, task);
+        return;
+    }
+    for (int64_t t = begin; t < end;) {
+        size_t row = (size_t)t / args->n_heads, head = (size_t)t % args->n_heads;
+        size_t heads = sharing - head % sharing, left = (size_t)(end - t);
+        heads = heads < left ? heads : left;
+        heads = heads < ATTENTION_GROUP ? heads : ATTENTION_GROUP;
+        attend_heads(args, row, head, heads, task->scores);
+        t += (int64_t)heads;
+    }
+}
