@@ -98,6 +98,22 @@ check_symbol_list() {
     done
 }
 
+# Every source of the product stands in a fragment, once.
+check_fragments() {
+    for room in src kernels mtp verify; do
+        [ -f "$root/$room/$room.am" ] || continue
+        sed 's/^#.*//' "$root/$room/$room.am" | tr ' \t' '\n\n' | grep "^$room/.*\.[ch]\$" | sort \
+            >"$work/named"
+        (cd "$root" && find "$room" -name '*.[ch]') | sort >"$work/present"
+        uniq -d "$work/named" | while read -r name; do
+            finding "$room/$room.am: $name is listed twice"
+        done
+        sort -u "$work/named" | comm -13 - "$work/present" | while read -r name; do
+            finding "$room/$room.am: $name is not listed"
+        done
+    done
+}
+
 lint_sources() {
     c_sources >"$work/c"
     other_sources >"$work/other"
@@ -112,6 +128,7 @@ lint_sources() {
     apply_exceptions
     check_fast_math_guard
     check_symbol_list
+    check_fragments
 }
 
 # ---- library -------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ int mtp_open(const char *path,
 END
     printf 'mtp_open\nmtp_version\n' >"$tree/src/libmtp.sym"
     printf '#include "mtp.h"\n#include "mtpgen_report.h"\n' >"$tree/src/mtpgen.c"
+    printf 'x_SOURCES = src/mtp.h \\\n    src/mtpgen.c\n# src/mtpgen.c\n' >"$tree/src/src.am"
 }
 
 clean_tree_passes() {
@@ -71,7 +72,7 @@ function_of() {
 
 function_of_60_lines_passes() {
     write_clean_tree
-    function_of 60 >>"$tree/src/a.c"
+    function_of 60 >>"$tree/src/mtpgen.c"
     sh "$TEST_SRCDIR/tests/lint.sh" sources "$tree"
 }
 
@@ -89,6 +90,7 @@ file_of_601_lines() {
 
 excused_file_passes() {
     file_of_601_lines src/table.c || return 1
+    echo 'x_SOURCES += src/table.c' >>"$tree/src/src.am"
     echo 'src/table.c: a table of the file format' >"$tree/tests/lint-exceptions.txt"
     sh "$TEST_SRCDIR/tests/lint.sh" sources "$tree"
 }
@@ -121,6 +123,18 @@ unlisted_function() {
     write_clean_tree
     echo 'mtp_version' >"$tree/src/libmtp.sym"
     refused 'mtp_open of mtp.h is missing'
+}
+
+unlisted_source() {
+    write_clean_tree
+    echo 'int x;' >"$tree/src/lost.c"
+    refused 'src/src.am: src/lost.c is not listed'
+}
+
+source_listed_twice() {
+    write_clean_tree
+    echo 'x_SOURCES += src/mtpgen.c' >>"$tree/src/src.am"
+    refused 'src/src.am: src/mtpgen.c is listed twice'
 }
 
 undeclared_function() {
@@ -187,6 +201,8 @@ check "a tree without a fast-math guard is found" missing_guard
 check "a kernel the fast-math guard does not reach is found" unguarded_kernel
 check "a function of mtp.h that libmtp.sym lacks is found" unlisted_function
 check "a name in libmtp.sym that mtp.h does not declare is found" undeclared_function
+check "a source that no fragment lists is found" unlisted_source
+check "a source that a fragment lists twice is found" source_listed_twice
 check "a good library passes" library "$good"
 check "an export that is not listed is found" \
     library "$good int leak(void) { return 3; }" 'exports leak'
