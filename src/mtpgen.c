@@ -32,11 +32,21 @@ static enum mtp_status open_model(struct mtpgen_run *run, struct mtp_error *erro
     return status;
 }
 
+/* Described in memory first, so that a full disk is reported by write with its reason. */
 static enum mtp_status print_info(struct mtpgen_run *run, struct mtp_error *error)
 {
-    enum mtp_status status =
-        mtp_model_print_info(run->model, &run->session_options, stdout, error);
-    return status == MTP_OK ? flush_stdout(error) : status;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL)
+        return mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory to describe the model");
+    enum mtp_status status = mtp_model_print_info(run->model, &run->session_options, out, error);
+    if (fclose(out) != 0 && status == MTP_OK)
+        status = mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory to describe the model");
+    if (status == MTP_OK)
+        status = mtpgen_write(text, length, error);
+    free(text);
+    return status;
 }
 
 /* The model's own settings, greedy unless a chat, then what the command line says. */

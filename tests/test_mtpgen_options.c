@@ -71,9 +71,9 @@ static void every_value_arrives_where_it_belongs(void **state)
     assert_int_equal(parse("-f", "-", "-n", "12", "-c", "4096", "-t", "3", "--temp", "0.7",
                            "--top-k", "20", "--top-p=0.9", "--min-p", "1e-2", "--seed",
                            "18446744073709551615", "-b", "64", "--ignore-eos", "--mtp-model", "y",
-                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--chat", "-sys",
-                           "be brief", "--no-think", "--template", "chatml", "--stop", "a", "--stop",
-                           "b", "-v", "-q"), MTP_OK);
+                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--chat",
+                           "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
+                           "a", "--stop", "b", "-v", "-q"), MTP_OK);
     assert_string_equal(options.prompt_file, "-");
     assert_int_equal(options.n_predict, 12);
     assert_int_equal(options.session.n_ctx, 4096);
