@@ -9,6 +9,7 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
+#include "kernels/selftest.h"
 
 enum { DEFAULT_BATCH = 512, MAX_BATCH = 8192, MAX_THREADS = 256 };
 
@@ -148,6 +149,11 @@ static const struct cpu_kernels *choose_kernels(enum mtp_isa isa)
 static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *error)
 {
     const struct cpu_kernels *kernels = choose_kernels(s->options.isa);
+    const char *failed = NULL;
+    if (!kernels_selftest(kernels, &failed))
+        return mtp_fail(error, MTP_ERR_INTERNAL,
+                        "operation %s of the %s kernels gives wrong bits on this machine", failed,
+                        kernels->name);
     s->backend = cpu_backend_open(kernels, s->options.n_threads);
     return s->backend != NULL ? MTP_OK : mtp_fail_memory(error, "the backend", 0);
 }
@@ -218,29 +224,31 @@ static enum mtp_status check_row(const mtp_session *s, const struct batch_row *r
     return MTP_OK;
 }
 
-/* Rows must continue their sequences one position at a time; lengths advance as they are seen. */
+static void retreat(mtp_session *s, const struct forward_batch *batch, int32_t n_rows)
+{
+    for (int32_t r = 0; r < n_rows; r++)
+        s->lengths[batch->rows[r].sequence]--;
+}
+
+/* Rows must continue their sequences one position at a time. All lengths advance, or none. */
 static enum mtp_status advance(mtp_session *s, const struct forward_batch *batch,
                                struct mtp_error *error)
 {
     for (int32_t r = 0; r < batch->n_rows; r++) {
         const struct batch_row *row = &batch->rows[r];
         enum mtp_status status = check_row(s, row, error);
-        if (status != MTP_OK)
+        uint32_t length = status == MTP_OK ? s->lengths[row->sequence] : 0;
+        if (status == MTP_OK && (row->position != (int32_t)length || length >= s->options.n_ctx))
+            status = mtp_fail(error, MTP_ERR_CONTEXT,
+                              "position %" PRId32 " does not follow %" PRIu32 " in a context of %"
+                              PRIu32, row->position, length, s->options.n_ctx);
+        if (status != MTP_OK) {
+            retreat(s, batch, r);
             return status;
-        uint32_t *length = &s->lengths[row->sequence];
-        if (row->position != (int32_t)*length || *length >= s->options.n_ctx)
-            return mtp_fail(error, MTP_ERR_CONTEXT,
-                            "position %" PRId32 " does not follow %" PRIu32 " in a context of %"
-                            PRIu32, row->position, *length, s->options.n_ctx);
-        ++*length;
+        }
+        s->lengths[row->sequence]++;
     }
     return MTP_OK;
-}
-
-static void retreat(mtp_session *s, const struct forward_batch *batch, int32_t n_rows)
-{
-    for (int32_t r = 0; r < n_rows; r++)
-        s->lengths[batch->rows[r].sequence]--;
 }
 
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
