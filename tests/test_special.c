@@ -292,6 +292,14 @@ static void assert_fault(const char *operation, int32_t row)
     assert_false(ops->fault(backend).found);
 }
 
+static void open_kernels(const struct cpu_kernels *kernels)
+{
+    ops->close(backend);
+    backend = cpu_backend_open(kernels, 1);
+    assert_non_null(backend);
+    ops = backend->ops;
+}
+
 enum { BAD_N = 300, BAD_ROWS = 3 };
 static const float bad_values[] = {NAN, -NAN, INFINITY, -INFINITY};
 
@@ -339,9 +347,8 @@ static void reported_by_cache_and_recurrence(float bad, size_t at)
     memset(s, 0, sizeof s);
 }
 
-static void infinities_and_nans_are_reported_with_operation_and_row(void **state)
+static void report_everywhere(void)
 {
-    (void)state;
     static const size_t places[] = {0, 1, 31, 99, 255, 256, 299};
     for (size_t b = 0; b < sizeof bad_values / sizeof *bad_values; b++)
         for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
@@ -365,6 +372,20 @@ static void values_that_overflow_are_reported(void **state)
     big[1] = 1e25f; /* squares overflow */
     ops->rms_norm(backend, &(struct rms_norm_args){big, out, w, 2, 1, 2, 2, 2, 2, 1e-6f, 1});
     assert_fault("rms_norm", 0);
+}
+
+static void infinities_and_nans_are_reported_with_operation_and_row(void **state)
+{
+    (void)state;
+    report_everywhere();
+}
+
+static void variants_report_what_the_definitions_do(void **state)
+{
+    open_kernels(cpu_kernels_best());
+    report_everywhere();
+    values_that_overflow_are_reported(state);
+    open_kernels(cpu_kernels_scalar());
 }
 
 static void only_the_first_report_is_kept_until_cleared(void **state)
@@ -392,6 +413,7 @@ int main(void)
         cmocka_unit_test(keys_and_queries_of_length_zero_divide_by_the_floor),
         cmocka_unit_test(infinities_and_nans_are_reported_with_operation_and_row),
         cmocka_unit_test(values_that_overflow_are_reported),
+        cmocka_unit_test(variants_report_what_the_definitions_do),
         cmocka_unit_test(only_the_first_report_is_kept_until_cleared),
     };
     return cmocka_run_group_tests(tests, open_backend, close_backend);
