@@ -110,8 +110,8 @@ static inline float mtp_logf(float x)
     return fmaf(n, MTP_EXP_LN2_HI, fmaf(n, MTP_EXP_LN2_LO, series));
 }
 
-/* 1 / (1 + exp(-x)). The numerator is 1 for every finite x; mtp_expf hides a NaN, and a gate must not
- * (NaN for NaN and infinities). */
+/* 1 / (1 + exp(-x)). The numerator is 1 for every finite x; mtp_expf hides a NaN, and a gate must
+ * not (NaN for NaN and infinities). */
 static inline float mtp_sigmoidf(float x)
 {
     return fmaf(x, 0.0f, 1.0f) / (1.0f + mtp_expf(-x));
