@@ -131,6 +131,35 @@ check "each line of standard input is a turn" status_is 0 'of earlier turns'
 check "and each answer ends with a line break" test "$(wc -l <"$out")" -ge 2
 input=/dev/null
 
+# The same two turns, the second read at once as the template renders it. The digest is that of the
+# last logits.
+digest() {
+    sed -n 's/.*digest \([0-9a-f]*\).*/\1/p' "$err"
+}
+printf 'hello\ntell me more\n' >"$scratch/lines"
+run -m "$model" --chat --template chatml -p hello -n 6 -q --temp 0
+cp "$out" "$scratch/first"
+input=$scratch/lines
+run -m "$model" --chat --template chatml -n 6 -v --temp 0
+input=/dev/null
+cp "$out" "$scratch/both"
+turns_digest=$(digest)
+{
+    printf '<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n'
+    cat "$scratch/first"
+    printf '<|im_end|>\n<|im_start|>user\ntell me more<|im_end|>\n<|im_start|>assistant\n\n'
+} >"$scratch/whole"
+run -m "$model" -f "$scratch/whole" -n 6 -v
+{
+    cat "$scratch/first"
+    echo
+    cat "$out"
+    echo
+} >"$scratch/expected"
+check "a second answer is that of the whole conversation read at once" \
+    cmp "$scratch/expected" "$scratch/both"
+check "with the same logits" test -n "$turns_digest" -a "$turns_digest" = "$(digest)"
+
 run -m "$model" --info
 check "--info describes the model" status_is 0
 check "and names its architecture" grep -q qwen35moe "$out"
