@@ -1,6 +1,7 @@
 /* Operations that carry state: the cache with attention, the convolution and the delta rule.
- * Several sequences, cut into batches of any sizes and interleaved in any way, on any number of threads,
- * give the outputs and the final states that each sequence gives alone, one row at a time. */
+ * Several sequences, cut into batches of any sizes and interleaved in any way, on any number of
+ * threads, give the outputs and the final states that each sequence gives alone, one row at a time.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
