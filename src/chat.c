@@ -161,7 +161,9 @@ static bool is_chatml(const char *text, size_t length)
         "{%formessageinmessages%}{{'<|im_start|>'+message.role+'\\n'+message.content+"
         "'<|im_end|>\\n'}}{%endfor%}{%ifadd_generation_prompt%}{{'<|im_start|>assistant\\n'}}"
         "{%endif%}";
-    char *squeezed = length < 4096 ? malloc(length + 1) : NULL; /* ChatML is one line */
+    if (length >= 4096 || memchr(text, '\0', length) != NULL) /* ChatML is one line */
+        return false;
+    char *squeezed = malloc(length + 1);
     if (squeezed == NULL)
         return false;
     squeeze(squeezed, text, length);

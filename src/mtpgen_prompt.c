@@ -47,6 +47,9 @@ static enum mtp_status add_escaped(struct mtpgen_text *text, const char *prompt,
     return status;
 }
 
+/* More than any context holds, and less than a mistyped device would give. */
+#define LONGEST_TEXT (256u << 20)
+
 static enum mtp_status read_all(struct mtpgen_text *text, int fd, const char *name,
                                 struct mtp_error *error)
 {
@@ -61,6 +64,9 @@ static enum mtp_status read_all(struct mtpgen_text *text, int fd, const char *na
             continue;
         if (n < 0)
             return mtpgen_fail(error, MTP_ERR_IO, "%s cannot be read: %s", name, strerror(errno));
+        if (text->length + (size_t)n > LONGEST_TEXT)
+            return mtpgen_fail(error, MTP_ERR_CONTEXT,
+                               "%s holds more than 256 MiB of text, which no context does", name);
         enum mtp_status status = mtpgen_text_add(text, buffer, (size_t)n, error);
         if (status != MTP_OK)
             return status;

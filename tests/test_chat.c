@@ -93,6 +93,10 @@ static void text_that_chatml_would_print_keeps_a_template_from_passing_as_chatml
                            "'\\n' + message['content'] + '<|im_end|>' + '\\n'}}\n{% endfor %}"
                            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
                            "{% endif %}"));
+    char hidden[sizeof plain_chatml + 8] = "";
+    memcpy(hidden, plain_chatml, sizeof plain_chatml);
+    memcpy(hidden + sizeof plain_chatml, "{{ 1 }}", 7); /* behind a zero byte */
+    assert_false(chat_template_recognise(&found, hidden, sizeof plain_chatml + 7));
     assert_false(recognise(&found, /* a space inside a literal is printed */
                            "{% for message in messages %}{{'<|im_start|> ' + message['role'] + "
                            "'\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"

@@ -297,6 +297,25 @@ interrupted() {
 check "Ctrl-C stops at the next token with a report" interrupted
 check "and what was generated is there" begins_as "$scratch/text"
 
+interrupted_while_reading() {
+    i=0
+    while [ $i -lt 400 ]; do
+        echo "It was a dark and stormy night, and the rain fell in torrents."
+        i=$((i + 1))
+    done >"$scratch/long"
+    env --default-signal=INT "$mtpgen" -t 1 --batch 4 -m "$model" -c 20000 -f "$scratch/long" \
+        --ignore-eos </dev/null >"$out" 2>"$err" &
+    job=$!
+    sleep 1
+    kill -INT $job
+    wait $job
+    status=$?
+    status_is 130 'interrupted'
+}
+check "Ctrl-C while a long prompt is read" interrupted_while_reading
+run -m "$model" -f /dev/zero
+check "a prompt without end" fails_with 7 '/dev/zero' '256 MiB'
+
 if command -v mandoc >/dev/null; then
     check "the man page is clean" mandoc -Wwarning -Tlint "$TEST_SRCDIR/docs/mtpgen.1"
 fi
