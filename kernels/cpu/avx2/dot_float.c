@@ -49,17 +49,23 @@ ALWAYS_INLINE void float_rows(const struct dot_rows *rows, widen_fn *widen, int 
     __m256 partial[ROW_GROUP][8];
     for (int g = 0; g < 8; g += together) {
         __m256 sum[ROW_GROUP][8];
+#pragma GCC unroll 4
         for (int r = 0; r < n; r++)
+#pragma GCC unroll 8
             for (int k = 0; k < together; k++)
                 sum[r][k] = _mm256_setzero_ps();
         for (size_t i = (size_t)g * 8; i < whole; i += SUM64)
+#pragma GCC unroll 8
             for (int k = 0; k < together; k++) {
                 __m256 w = widen(rows->row, i + (size_t)k * 8);
+#pragma GCC unroll 4
                 for (int r = 0; r < n; r++)
                     sum[r][k] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x[r] + i + (size_t)k * 8),
                                                 sum[r][k]);
             }
+#pragma GCC unroll 4
         for (int r = 0; r < n; r++)
+#pragma GCC unroll 8
             for (int k = 0; k < together; k++)
                 partial[r][g + k] = sum[r][k];
     }

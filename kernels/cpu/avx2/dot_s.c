@@ -22,6 +22,7 @@ ALWAYS_INLINE void load_any(const uint8_t *blocks, uint32_t n_sub, decode_s_fn *
 {
     struct sblock s;
     decode(blocks, n_sub, &s);
+#pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         __m256i q = load_q(s.q + 32 * j);
         if (form.is_signed) {
@@ -33,6 +34,47 @@ ALWAYS_INLINE void load_any(const uint8_t *blocks, uint32_t n_sub, decode_s_fn *
     }
     w->d = _mm256_loadu_ps(s.d);
     w->m = _mm256_loadu_ps(s.m);
+}
+
+/* The halves at the start of eight blocks. */
+static inline __m256 halves_apart(const uint8_t *blocks, size_t bytes)
+{
+    __m128i halves = _mm_setr_epi16(
+        (short)load_u16(blocks), (short)load_u16(blocks + bytes),
+        (short)load_u16(blocks + 2 * bytes), (short)load_u16(blocks + 3 * bytes),
+        (short)load_u16(blocks + 4 * bytes), (short)load_u16(blocks + 5 * bytes),
+        (short)load_u16(blocks + 6 * bytes), (short)load_u16(blocks + 7 * bytes));
+    return _mm256_cvtph_ps(halves);
+}
+
+ALWAYS_INLINE void load_q8_0(const uint8_t *blocks, uint32_t n_sub, decode_s_fn *decode,
+                             struct s_form form, struct s_weights *w)
+{
+    enum { BYTES = 34 };
+    if (n_sub < 8) {
+        load_any(blocks, n_sub, decode, form, w);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        w->sign[j] = load_32(blocks + BYTES * j + 2);
+        w->q[j] = _mm256_abs_epi8(w->sign[j]);
+    }
+    w->d = halves_apart(blocks, BYTES);
+}
+
+ALWAYS_INLINE void load_q4_0(const uint8_t *blocks, uint32_t n_sub, decode_s_fn *decode,
+                             struct s_form form, struct s_weights *w)
+{
+    enum { BYTES = 18 };
+    if (n_sub < 8) {
+        load_any(blocks, n_sub, decode, form, w);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        w->q[j] = nibbles_of_16(load_16(blocks + BYTES * j + 2));
+    w->d = halves_apart(blocks, BYTES);
 }
 
 /* Lane j: the sum of q * x over sub-block j, times its multiplier. |q| may be 128: pair sums are at
@@ -78,6 +120,7 @@ ALWAYS_INLINE void s_rows(const struct dot_rows *rows, decode_s_fn *decode, size
     __m256 segment[ROW_GROUP][N_SEGMENTS];
     for (int s = 0; s < N_SEGMENTS; s++) {
         __m256 partial[ROW_GROUP];
+#pragma GCC unroll 4
         for (int r = 0; r < n; r++)
             partial[r] = _mm256_setzero_ps();
         for (size_t t = 0; t < rows->cut->length[s]; t++) {
@@ -86,13 +129,16 @@ ALWAYS_INLINE void s_rows(const struct dot_rows *rows, decode_s_fn *decode, size
             struct s_weights w;
             load(rows->row + b * 8 * block_bytes, n_sub, decode, form, &w);
             __m256 present = _mm256_castsi256_ps(lane_mask(n_sub));
+#pragma GCC unroll 4
             for (int r = 0; r < n; r++)
                 partial[r] = _mm256_blendv_ps(partial[r],
                                               s_step(&w, act[r] + b, form, partial[r]), present);
         }
+#pragma GCC unroll 4
         for (int r = 0; r < n; r++)
             segment[r][s] = partial[r];
     }
+#pragma GCC unroll 4
     for (int r = 0; r < n; r++)
         rows->args->y[rows->first + r][rows->o] = v_fold8(fold8_each(segment[r]));
 }
@@ -116,6 +162,7 @@ ALWAYS_INLINE void s_groups(const struct dot_args *args, load_s_fn *load, struct
         }
 }
 
+/* IQ4_NL: values to -127, no offset fits. */
 static void dot_signed(const struct dot_args *args)
 {
     s_groups(args, load_any, (struct s_form){.is_signed = true});
@@ -126,10 +173,31 @@ static void dot_with_minima(const struct dot_args *args)
     s_groups(args, load_any, (struct s_form){.has_min = true});
 }
 
+/* Q5_0 has -16..15, MXFP4 -12..12. */
+static void dot_by_16(const struct dot_args *args)
+{
+    s_groups(args, load_any, (struct s_form){.offset = 16});
+}
+
+static void dot_q4_0(const struct dot_args *args)
+{
+    s_groups(args, load_q4_0, (struct s_form){.offset = 8});
+}
+
+static void dot_q8_0(const struct dot_args *args)
+{
+    s_groups(args, load_q8_0, (struct s_form){.is_signed = true});
+}
+
 void dot_s_avx2(const struct dot_args *args)
 {
-    if (type_info(args->type)->has_min)
-        dot_with_minima(args);
-    else
-        dot_signed(args);
+    switch (args->type) {
+    case MTP_TYPE_Q8_0: dot_q8_0(args); break;
+    case MTP_TYPE_Q4_0: dot_q4_0(args); break;
+    case MTP_TYPE_Q4_1:
+    case MTP_TYPE_Q5_1: dot_with_minima(args); break;
+    case MTP_TYPE_Q5_0:
+    case MTP_TYPE_MXFP4: dot_by_16(args); break;
+    default: dot_signed(args); break;
+    }
 }
