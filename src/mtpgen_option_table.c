@@ -126,7 +126,7 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     NOTED("--cpu-strict", "[0|1]", "use taskset; -t counts the cores allowed"),
     NOTED("--numa", "TYPE", "use numactl"),
     NOTED("--prio", "N", "use nice"),
-    NOTED("--poll", "N", "threads wait as OpenMP does"),
+    NOTED("--poll", "N", "threads spin for some 50 microseconds, then sleep"),
     NOTED("--no-mmap", NULL, "the file is always mapped"),
     NOTED("--mmap", NULL, "the file is always mapped"),
     NOTED("--mlock", NULL, "pages of the file are not locked"),

@@ -155,7 +155,10 @@ static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *err
                         "operation %s of the %s kernels gives wrong bits on this machine", failed,
                         kernels->name);
     s->backend = cpu_backend_open(kernels, s->options.n_threads);
-    return s->backend != NULL ? MTP_OK : mtp_fail_memory(error, "the backend", 0);
+    if (s->backend == NULL)
+        return mtp_fail(error, MTP_ERR_MEMORY, "not enough memory for %" PRIu32 " threads",
+                        s->options.n_threads);
+    return MTP_OK;
 }
 
 enum mtp_status session_open(mtp_session **out, mtp_model *model,

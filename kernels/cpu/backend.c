@@ -20,7 +20,9 @@ struct cpu_backend {
     struct backend base;
     struct ops ops;
     const struct cpu_kernels *kernels;
-    struct cpu_threads threads;
+    struct cpu_pool *pool;
+    float *scores; /* the threads' attention rooms */
+    size_t n_scores;
     struct cpu_fault fault;
     struct backend_counters counters;
 };
@@ -56,7 +58,7 @@ struct work {
     {                                                                                              \
         struct cpu_backend *cpu = self(backend);                                                   \
         struct work work = {cpu->kernels, args};                                                   \
-        parallel_ranges(&cpu->threads, (int64_t)(tasks), (grain), op##_range, &work);              \
+        parallel_ranges(cpu->pool, (int64_t)(tasks), (grain), op##_range, &work);              \
     }
 
 /* Grains keep jobs of a few microseconds, which cost less than waking a thread, on one thread. */
@@ -162,7 +164,7 @@ static void matmul(struct backend *backend, const struct matmul_args *args)
     struct cpu_backend *cpu = self(backend);
     struct work work = {cpu->kernels, args};
     count_product(cpu);
-    parallel_ranges(&cpu->threads, args->w.n_out, 16, matmul_range, &work);
+    parallel_ranges(cpu->pool, args->w.n_out, 16, matmul_range, &work);
 }
 
 /* All pairs of one expert that fit a tile, against weight rows [begin, end). */
@@ -210,7 +212,7 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
         cpu->counters.expert_rows += (uint64_t)pairs;
         cpu->counters.expert_reads += args->grouped ? pairs > 0 : (uint64_t)pairs;
     }
-    parallel_ranges(&cpu->threads, args->w.n_out, 16, expert_range, &work);
+    parallel_ranges(cpu->pool, args->w.n_out, 16, expert_range, &work);
 }
 
 /* ---- memory and bookkeeping -------------------------------------------------------------- */
@@ -230,23 +232,24 @@ static void cpu_free(struct backend *backend, void *memory, size_t bytes)
         munmap(memory, bytes);
 }
 
-static size_t score_bytes(const struct cpu_threads *threads)
+static size_t score_bytes(const struct cpu_backend *cpu)
 {
-    return threads->n * threads->n_scores * sizeof *threads->scores;
+    return cpu_pool_size(cpu->pool) * cpu->n_scores * sizeof *cpu->scores;
 }
 
 static bool cpu_reserve(struct backend *backend, uint32_t n_ctx)
 {
-    struct cpu_threads *threads = &self(backend)->threads;
+    struct cpu_backend *cpu = self(backend);
     size_t wanted = ((size_t)n_ctx + 15) / 16 * 16 * ATTENTION_GROUP;
-    if (wanted <= threads->n_scores)
+    if (wanted <= cpu->n_scores)
         return true;
-    cpu_free(backend, threads->scores, score_bytes(threads));
-    threads->n_scores = wanted;
-    threads->scores = cpu_alloc(backend, score_bytes(threads));
-    if (threads->scores == NULL)
-        threads->n_scores = 0;
-    return threads->scores != NULL;
+    cpu_free(backend, cpu->scores, score_bytes(cpu));
+    cpu->n_scores = wanted;
+    cpu->scores = cpu_alloc(backend, score_bytes(cpu));
+    if (cpu->scores == NULL)
+        cpu->n_scores = 0;
+    cpu_pool_set_scores(cpu->pool, cpu->scores, cpu->n_scores);
+    return cpu->scores != NULL;
 }
 
 static struct numeric_fault cpu_fault(struct backend *backend)
@@ -267,7 +270,8 @@ static void cpu_counters(struct backend *backend, struct backend_counters *count
 static void cpu_close(struct backend *backend)
 {
     struct cpu_backend *cpu = self(backend);
-    cpu_free(backend, cpu->threads.scores, score_bytes(&cpu->threads));
+    cpu_free(backend, cpu->scores, score_bytes(cpu));
+    cpu_pool_close(cpu->pool);
     free(cpu);
 }
 
@@ -328,7 +332,10 @@ struct backend *cpu_backend_open(const struct cpu_kernels *kernels, uint32_t n_t
     cpu->ops.name = kernels->name;
     cpu->base.ops = &cpu->ops;
     cpu->kernels = kernels;
-    cpu->threads.n = n_threads;
-    cpu->threads.fault = &cpu->fault;
+    cpu->pool = cpu_pool_open(n_threads, &cpu->fault);
+    if (cpu->pool == NULL) {
+        free(cpu);
+        return NULL;
+    }
     return &cpu->base;
 }

@@ -1,10 +1,10 @@
-/* backend.h - the CPU backend: kernels of one instruction set, spread over OpenMP threads. */
+/* backend.h - the CPU backend: kernels of one instruction set, spread over a pool of threads. */
 #ifndef MTP_KERNELS_CPU_BACKEND_H
 #define MTP_KERNELS_CPU_BACKEND_H
 
 #include "kernels/cpu/kernels.h"
 
-/* NULL when memory is short. kernels as chosen by cpu_kernels_best or by name; n_threads >= 1. */
+/* NULL when memory or threads are short. kernels as chosen by cpu_kernels_best or by name; n_threads >= 1. */
 struct backend *cpu_backend_open(const struct cpu_kernels *kernels, uint32_t n_threads);
 
 /* Fastest kernels this processor runs. */
