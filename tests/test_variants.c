@@ -219,7 +219,8 @@ static void float_products_of_any_magnitude_equal_the_definition(void **state)
         uint8_t *data = (uint8_t *)(uintptr_t)w.data;
         for (size_t i = 0; i < (size_t)N_IN * N_OUT; i++) {
             uint32_t bits = f32_bits(any_float(&numbers));
-            uint16_t half = f32_to_f16(any_float(&numbers) * 0x1p-50f), top = (uint16_t)(bits >> 16);
+            uint16_t half = f32_to_f16(any_float(&numbers) * 0x1p-50f);
+            uint16_t top = (uint16_t)(bits >> 16);
             if (types[t] == MTP_TYPE_F32)
                 memcpy(data + 4 * i, &bits, 4);
             else
@@ -237,7 +238,7 @@ static void float_products_of_any_magnitude_equal_the_definition(void **state)
     }
 }
 
-/* Through the backend: tiles of batch rows and weight rows, threads, the counter of variant calls. */
+/* Through the backend: tiles of rows, threads, the counter of variant calls. */
 static void compare_matmul(uint32_t type, int32_t n_rows, uint32_t n_threads)
 {
     enum { N_OUT = 133 };
@@ -248,7 +249,8 @@ static void compare_matmul(uint32_t type, int32_t n_rows, uint32_t n_threads)
     struct act_block *act = quantised(x, n_in, n_rows);
     float *y[2];
     for (int k = 0; k < 2; k++) {
-        struct backend *backend = cpu_backend_open(k == 0 ? scalar : variant, k == 0 ? 1 : n_threads);
+        struct backend *backend =
+            cpu_backend_open(k == 0 ? scalar : variant, k == 0 ? 1 : n_threads);
         assert_non_null(backend);
         y[k] = need((size_t)n_rows * N_OUT * sizeof *y[k]);
         struct backend_counters counters;

@@ -201,8 +201,8 @@ static void norms_equal_the_definition(void **state)
         src[3 * stride] = n % 2 == 0 ? 0x1p100f : NAN;
         for (int k = 0; k < N_BACKENDS; k++) {
             float *out = need(all * sizeof *out);
-            struct rms_norm_args args = {src, out, w, n, GROUPS, stride, group, stride, group, 1e-6f,
-                                         ROWS};
+            struct rms_norm_args args = {src,   out,    w,     n,     GROUPS, stride,
+                                         group, stride, group, 1e-6f, ROWS};
             backends[k]->ops->rms_norm(backends[k], &args);
             free(out);
         }
@@ -315,7 +315,8 @@ static void sums_of_experts_equal_the_definition(void **state)
             float *weights = odd_floats(&numbers, ROWS * used, 1.0f);
             float *shared = odd_floats(&numbers, ROWS * n, 0x1p100f);
             float *gates = odd_floats(&numbers, ROWS, 90.0f);
-            struct copies with = copies_of(NULL, ROWS * n * 4), without = copies_of(NULL, ROWS * n * 4);
+            struct copies with = copies_of(NULL, ROWS * n * 4);
+            struct copies without = copies_of(NULL, ROWS * n * 4);
             for (int k = 0; k < N_BACKENDS; k++) {
                 struct moe_combine_args args = {y, weights, shared, gates, with.of[k], n, used,
                                                 ROWS};
@@ -458,8 +459,9 @@ static void attention_equals_the_definition(void **state)
     struct numbers numbers = {10};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
         for (uint32_t sharing = 1; sharing <= 6; sharing += dims[d] > 100 ? 2 : 1) {
-            compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, sharing % 3 != 0);
-            compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, sharing % 3 == 0);
+            bool gated = sharing % 3 != 0;
+            compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, gated);
+            compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, !gated);
         }
 }
 
@@ -480,9 +482,11 @@ static void convolutions_equal_the_definition(void **state)
             struct copies kept = copies_of(before, state_size * 4);
             struct copies out = copies_of(NULL, ROWS * n * 4);
             for (int b = 0; b < N_BACKENDS; b++)
-                backends[b]->ops->conv(backends[b],
-                                       &(struct conv_args){rows, x, w, kept.of[b], out.of[b],
-                                                           channels[c], taps, SEQUENCES, ROWS});
+                backends[b]->ops->conv(
+                    backends[b],
+                    &(struct conv_args){.rows = rows, .x = x, .w = w, .state = kept.of[b],
+                                        .out = out.of[b], .n_channels = channels[c],
+                                        .n_taps = taps, .n_sequences = SEQUENCES, .n_rows = ROWS});
             assert_copies_equal(&out, "conv", n);
             assert_copies_equal(&kept, "conv: state", n);
             free(x);
@@ -513,8 +517,11 @@ static void compare_delta_net(struct numbers *numbers, uint32_t d, uint32_t k_he
     struct copies out = copies_of(NULL, ROWS * (size_t)v_heads * d * 4);
     for (int b = 0; b < N_BACKENDS; b++)
         backends[b]->ops->delta_net(
-            backends[b], &(struct delta_net_args){rows, x, alpha, beta, a, dt, kept.of[b], out.of[b],
-                                                  k_heads, v_heads, d, SEQUENCES, ROWS});
+            backends[b],
+            &(struct delta_net_args){.rows = rows, .x = x, .alpha = alpha, .beta = beta, .a = a,
+                                     .dt = dt, .state = kept.of[b], .out = out.of[b],
+                                     .n_k_heads = k_heads, .n_v_heads = v_heads, .d = d,
+                                     .n_sequences = SEQUENCES, .n_rows = ROWS});
     assert_copies_equal(&out, "delta_net", d);
     assert_copies_equal(&kept, "delta_net: state", d);
     assert_faults_equal(spoilt, "delta_net", 4);

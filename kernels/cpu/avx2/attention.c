@@ -30,18 +30,22 @@ ALWAYS_INLINE void score_groups(const struct head_group *h, enum kv_type type, i
 {
     size_t dim = h->cache->head_dim;
     __m256 near[ATTENTION_GROUP], far[ATTENTION_GROUP];
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         near[i] = far[i] = _mm256_setzero_ps();
     for (size_t d = LANES * g; d < dim; d += SUM64) {
         __m256 k = cached(h->cache->k, type, at + d);
+#pragma GCC unroll 4
         for (int i = 0; i < heads; i++)
             near[i] = _mm256_fmadd_ps(_mm256_loadu_ps(h->q[i] + d), k, near[i]);
         if (d + 32 >= dim)
             continue;
         k = cached(h->cache->k, type, at + d + 32);
+#pragma GCC unroll 4
         for (int i = 0; i < heads; i++)
             far[i] = _mm256_fmadd_ps(_mm256_loadu_ps(h->q[i] + d + 32), k, far[i]);
     }
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         sum[i] = _mm256_add_ps(near[i], far[i]);
 }
@@ -54,10 +58,12 @@ ALWAYS_INLINE void score_position(const struct head_group *h, enum kv_type type,
     __m256 a[ATTENTION_GROUP], b[ATTENTION_GROUP], even[ATTENTION_GROUP];
     score_groups(h, type, heads, at, 0, a);
     score_groups(h, type, heads, at, 2, b);
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         even[i] = _mm256_add_ps(a[i], b[i]);
     score_groups(h, type, heads, at, 1, a);
     score_groups(h, type, heads, at, 3, b);
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         folded[i][slot] = _mm256_add_ps(even[i], _mm256_add_ps(a[i], b[i]));
 }
@@ -65,18 +71,21 @@ ALWAYS_INLINE void score_position(const struct head_group *h, enum kv_type type,
 ALWAYS_INLINE void score_all(struct head_group *h, enum kv_type type, int heads, float scale)
 {
     __m256 folded[ATTENTION_GROUP][8], most[ATTENTION_GROUP];
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         most[i] = _mm256_set1_ps(-INFINITY);
     for (size_t p = 0; p < h->n; p += LANES) {
         size_t count = h->n - p < LANES ? h->n - p : LANES;
         for (size_t k = 0; k < LANES; k++) /* a missing position repeats the last one */
             score_position(h, type, heads, p + (k < count ? k : count - 1), folded, (int)k);
+#pragma GCC unroll 4
         for (int i = 0; i < heads; i++) {
             __m256 scores = _mm256_mul_ps(fold_lanes_each(folded[i]), _mm256_set1_ps(scale));
             most[i] = _mm256_max_ps(most[i], scores);
             store_lanes(h->scores[i] + p, scores, count);
         }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         h->most[i] = v_largest_lane(most[i]);
 }
@@ -103,59 +112,89 @@ static float chunk_weights(const float *scores, size_t n, float *p, float *most)
     return v_fold64(x);
 }
 
-/* out = fma(weight, values weighted by p, out) over `wide` vectors from element d on. */
+/* A chunk's values are passed over a few positions at a time: cache rows lie a large power of two
+ * apart, and more of them would push one another out of the first-level cache. */
+enum { POSITIONS_TOGETHER = 16 };
+
+struct chunk {
+    size_t first, n; /* positions */
+    float p[ATTENTION_GROUP][ATTENTION_CHUNK];
+    float acc[ATTENTION_GROUP][MAX_HEAD_DIM];
+};
+
+/* acc += the values of positions k to end of the chunk weighted by p, over `wide` vectors from
+ * element d on. */
 ALWAYS_INLINE void chunk_values(const struct head_group *h, enum kv_type type, int heads, int wide,
-                                size_t first, size_t n, size_t d,
-                                float p[ATTENTION_GROUP][ATTENTION_CHUNK], const float *weight)
+                                struct chunk *chunk, size_t k, size_t end, size_t d)
 {
     __m256 acc[ATTENTION_GROUP][8];
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
+#pragma GCC unroll 8
         for (int w = 0; w < wide; w++)
-            acc[i][w] = _mm256_setzero_ps();
-    size_t at = h->first + first * h->stride + d;
-    for (size_t k = 0; k < n; k++, at += h->stride)
+            acc[i][w] = k == 0 ? _mm256_setzero_ps()
+                               : _mm256_loadu_ps(chunk->acc[i] + d + LANES * w);
+    size_t at = h->first + (chunk->first + k) * h->stride + d;
+    for (; k < end; k++, at += h->stride)
+#pragma GCC unroll 8
         for (int w = 0; w < wide; w++) {
             __m256 v = cached(h->cache->v, type, at + LANES * (size_t)w);
+#pragma GCC unroll 4
             for (int i = 0; i < heads; i++)
-                acc[i][w] = _mm256_fmadd_ps(_mm256_set1_ps(p[i][k]), v, acc[i][w]);
+                acc[i][w] = _mm256_fmadd_ps(_mm256_set1_ps(chunk->p[i][k]), v, acc[i][w]);
         }
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
-        for (int w = 0; w < wide; w++) {
-            float *out = h->out[i] + d + LANES * w;
-            _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_set1_ps(weight[i]), acc[i][w],
-                                                  _mm256_loadu_ps(out)));
-        }
+#pragma GCC unroll 8
+        for (int w = 0; w < wide; w++)
+            _mm256_storeu_ps(chunk->acc[i] + d + LANES * w, acc[i][w]);
 }
 
-ALWAYS_INLINE void add_chunk(struct head_group *h, enum kv_type type, int heads, size_t first)
+ALWAYS_INLINE void add_chunk(struct head_group *h, enum kv_type type, int heads,
+                             struct chunk *chunk)
 {
-    size_t n = h->n - first < ATTENTION_CHUNK ? h->n - first : ATTENTION_CHUNK;
-    size_t dim = h->cache->head_dim, d = 0;
-    float p[ATTENTION_GROUP][ATTENTION_CHUNK], weight[ATTENTION_GROUP];
+    size_t dim = h->cache->head_dim;
+    float weight[ATTENTION_GROUP];
     for (int i = 0; i < heads; i++) {
         float most;
-        float sum = chunk_weights(h->scores[i] + first, n, p[i], &most);
+        float sum = chunk_weights(h->scores[i] + chunk->first, chunk->n, chunk->p[i], &most);
         weight[i] = mtp_expf(most - h->most[i]);
         h->total[i] = fmaf(weight[i], sum, h->total[i]);
     }
-    const int wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
-    for (; d + LANES * (size_t)wide <= dim; d += LANES * (size_t)wide)
-        chunk_values(h, type, heads, wide, first, n, d, p, weight);
-    for (; d < dim; d += LANES)
-        chunk_values(h, type, heads, 1, first, n, d, p, weight);
+    const size_t wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
+    for (size_t k = 0; k < chunk->n; k += POSITIONS_TOGETHER) {
+        size_t end = k + POSITIONS_TOGETHER < chunk->n ? k + POSITIONS_TOGETHER : chunk->n, d = 0;
+        for (; d + LANES * wide <= dim; d += LANES * wide)
+            chunk_values(h, type, heads, (int)wide, chunk, k, end, d);
+        for (; d < dim; d += LANES)
+            chunk_values(h, type, heads, 1, chunk, k, end, d);
+    }
+    for (int i = 0; i < heads; i++)
+        for (size_t d = 0; d < dim; d += LANES) {
+            __m256 out = _mm256_loadu_ps(h->out[i] + d);
+            out = _mm256_fmadd_ps(_mm256_set1_ps(weight[i]), _mm256_loadu_ps(chunk->acc[i] + d),
+                                  out);
+            _mm256_storeu_ps(h->out[i] + d, out);
+        }
 }
 
 ALWAYS_INLINE void attend(struct head_group *h, enum kv_type type, int heads, float scale)
 {
     size_t dim = h->cache->head_dim;
     score_all(h, type, heads, scale);
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++) {
         h->total[i] = 0.0f;
         for (size_t d = 0; d < dim; d += LANES)
             _mm256_storeu_ps(h->out[i] + d, _mm256_setzero_ps());
     }
-    for (size_t first = 0; first < h->n; first += ATTENTION_CHUNK)
-        add_chunk(h, type, heads, first);
+    for (size_t first = 0; first < h->n; first += ATTENTION_CHUNK) {
+        struct chunk chunk;
+        chunk.first = first;
+        chunk.n = h->n - first < ATTENTION_CHUNK ? h->n - first : ATTENTION_CHUNK;
+        add_chunk(h, type, heads, &chunk);
+    }
+#pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
         for (size_t d = 0; d < dim; d += LANES) {
             __m256 out = _mm256_loadu_ps(h->out[i] + d);
@@ -191,8 +230,9 @@ static void attend_heads(const struct attention_args *args, size_t row, size_t h
     size_t dim = cache->head_dim, stride = cache->n_kv_heads * dim;
     size_t kv_head = head / (args->n_heads / cache->n_kv_heads);
     size_t sequence = (size_t)args->rows[row].sequence;
-    struct head_group h = {.cache = cache, .first = sequence * cache->n_ctx * stride + kv_head * dim,
-                           .stride = stride, .n = (size_t)args->rows[row].position + 1};
+    size_t start = sequence * cache->n_ctx * stride + kv_head * dim;
+    struct head_group h = {.cache = cache, .first = start, .stride = stride,
+                           .n = (size_t)args->rows[row].position + 1};
     size_t room = (h.n + LANES - 1) / LANES * LANES;
     for (size_t i = 0; i < heads; i++) {
         h.q[i] = args->q + row * args->q_stride + (head + i) * args->q_head_stride;

@@ -1,8 +1,9 @@
 /* dot.h - shared pieces of the AVX2 dot products.
  *
  * A weight row's super-blocks are visited eight at a time, one of each segment, so that lane s of a
- * vector accumulator is segment s of the definition and eight exact integer sums share one reduction.
- * Batch rows are taken in groups of up to ROW_GROUP, so that a decoded block serves several.
+ * vector accumulator is segment s of the definition and eight exact integer sums share one
+ * reduction. Batch rows are taken in groups of up to ROW_GROUP, so that a decoded block serves
+ * several.
  */
 #ifndef MTP_KERNELS_CPU_AVX2_DOT_H
 #define MTP_KERNELS_CPU_AVX2_DOT_H
@@ -42,7 +43,7 @@ static inline __m256 segments_with(const struct segments *cut, size_t t)
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(lengths, _mm256_set1_epi32((int32_t)t)));
 }
 
-/* The rows of one call of a kernel: weight row `row`, batch rows first.. of args, output o of each. */
+/* The rows of one call of a kernel: weight row `row`, batch rows first.. of args, output o. */
 struct dot_rows {
     const struct dot_args *args;
     const uint8_t *row;

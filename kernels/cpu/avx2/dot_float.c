@@ -1,5 +1,6 @@
 /* dot_float.c - products with F32, F16 and BF16 weights. Partial 8 g + l of the definition's 64 is
- * lane l of group g; partials never meet before the fold, so groups may be taken one after another. */
+ * lane l of group g; partials never meet before the fold, so groups may be taken one after
+ * another. */
 #include "kernels/cpu/avx2/dot.h"
 
 typedef __m256 widen_fn(const uint8_t *row, size_t i);

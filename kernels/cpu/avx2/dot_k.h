@@ -1,8 +1,8 @@
 /* dot_k.h - the frame of products with types of integer sub-scales (WEIGHT_K), to be completed with
  * a loader a type; the compiler makes a copy of it for each loader and number of rows.
  *
- * Quants enter maddubs as unsigned bytes: either q + offset, taken back through the block's bsum, or
- * |q| with the sign moved to x. Both keep pair sums below 2^15: q + offset <= 127, |x| <= 127.
+ * Quants enter maddubs as unsigned bytes: either q + offset, taken back through the block's bsum,
+ * or |q| with the sign moved to x. Both keep pair sums below 2^15: q + offset <= 127, |x| <= 127.
  */
 #ifndef MTP_KERNELS_CPU_AVX2_DOT_K_H
 #define MTP_KERNELS_CPU_AVX2_DOT_K_H
