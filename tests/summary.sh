@@ -1,7 +1,8 @@
 #!/bin/sh
 # summary.sh BUILDDIR [-v] - adds up what the test programs of a build directory printed: one line a
 # program (with -v its whole output), and last, alone on its line, "N passed, N failed". A program
-# that failed without naming a test (a crash, a missing file) counts as one failure.
+# that failed without naming a test (a crash, a missing file) counts as one failure; one that skips
+# itself counts for nothing, and its reason is shown.
 set -u
 build=${1:?build directory}
 verbose=${2:-}
@@ -16,8 +17,13 @@ find "$build/tests" -name '*.trs' | sort | while read -r trs; do
     result=$(sed -n 's/^:test-result: *//p' "$trs")
     awk -v name="${name%.trs}" -v result="${result%% *}" '
         /^\[       OK \]/ { passed++ }
+        /^SKIPPED: / { why = $0 }
         /^ *[0-9]+ FAILED TEST\(S\)/ { failed += $1 }
         END {
+            if (result == "SKIP") {
+                printf "%-32s %s\n", name, why
+                exit
+            }
             if (result != "PASS" && !failed)
                 failed = 1
             if (result == "PASS" && !passed)
