@@ -24,6 +24,20 @@ ALWAYS_INLINE __m256 cached(const void *values, enum kv_type type, size_t at)
         _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)values + at)));
 }
 
+/* Asks for n positions of the head's keys or values. Their rows are short and lie apart, which the
+ * processor's own prefetching does not follow. */
+static inline void prefetch(const struct head_group *h, const void *values, size_t position,
+                            size_t n)
+{
+    enum { LINE = 64 };
+    size_t size = h->cache->type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t p = position; p < position + n && p < h->n; p++) {
+        const char *row = (const char *)values + (h->first + p * h->stride) * size;
+        for (size_t at = 0; at < h->cache->head_dim * size; at += LINE)
+            _mm_prefetch(row + at, _MM_HINT_T0);
+    }
+}
+
 /* Adds group g of the 64 partials of each head's score and group g + 4, folded, to sum. */
 ALWAYS_INLINE void score_groups(const struct head_group *h, enum kv_type type, int heads, size_t at,
                                 size_t g, __m256 sum[ATTENTION_GROUP])
@@ -76,6 +90,7 @@ ALWAYS_INLINE void score_all(struct head_group *h, enum kv_type type, int heads,
         most[i] = _mm256_set1_ps(-INFINITY);
     for (size_t p = 0; p < h->n; p += LANES) {
         size_t count = h->n - p < LANES ? h->n - p : LANES;
+        prefetch(h, h->cache->k, p + LANES, LANES);
         for (size_t k = 0; k < LANES; k++) /* a missing position repeats the last one */
             score_position(h, type, heads, p + (k < count ? k : count - 1), folded, (int)k);
 #pragma GCC unroll 4
@@ -164,6 +179,7 @@ ALWAYS_INLINE void add_chunk(struct head_group *h, enum kv_type type, int heads,
     const size_t wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
     for (size_t k = 0; k < chunk->n; k += POSITIONS_TOGETHER) {
         size_t end = k + POSITIONS_TOGETHER < chunk->n ? k + POSITIONS_TOGETHER : chunk->n, d = 0;
+        prefetch(h, h->cache->v, chunk->first + end, POSITIONS_TOGETHER);
         for (; d + LANES * wide <= dim; d += LANES * wide)
             chunk_values(h, type, heads, (int)wide, chunk, k, end, d);
         for (; d < dim; d += LANES)
