@@ -91,7 +91,9 @@ class Model:
         a, b = x[..., :half], x[..., half:n]
         return torch.cat((a * cos - b * sin, b * cos + a * sin, x[..., n:]), dim=-1)
 
-    def full_attention(self, blk, x, first_position):
+    def attention_inputs(self, blk, x, first_position):
+        """Queries, keys and values [batch, head, row, head_dim], keys and values repeated for their
+        groups, and the output gate [batch, row, head, head_dim]."""
         batch, length, _ = x.shape
         d, n_head, n_kv = self.head_dim, self.n_head, self.n_head_kv
         n_q = n_head * 2 * d
@@ -109,11 +111,17 @@ class Model:
         q = q.transpose(1, 2)
         k = k.repeat_interleave(group, dim=2).transpose(1, 2)
         v = v.repeat_interleave(group, dim=2).transpose(1, 2)
-        mask = torch.full((length, length), float("-inf")).triu(1)
-        scores = q @ k.transpose(-1, -2) / np.sqrt(d) + mask
-        out = scores.softmax(-1) @ v
+        return q, k, v, gate
+
+    def attention_output(self, blk, out, gate):
         out = out.transpose(1, 2) * torch.sigmoid(gate)
-        return self.linear(f"{blk}.attn_output.weight", out.reshape(batch, length, n_head * d))
+        return self.linear(f"{blk}.attn_output.weight", out.flatten(-2))
+
+    def full_attention(self, blk, x, first_position):
+        q, k, v, gate = self.attention_inputs(blk, x, first_position)
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+        scores = q @ k.transpose(-1, -2) / np.sqrt(self.head_dim) + mask
+        return self.attention_output(blk, scores.softmax(-1) @ v, gate)
 
     def delta_net(self, blk, x):
         batch, length, _ = x.shape
@@ -198,16 +206,54 @@ class Model:
     def mtp_logits(self, tokens, hidden):
         """Draft logits of every position t >= 1 of tokens: row t - 1 joins x_t with the trunk's
         hidden row of position t - 1 at position t and predicts x_{t+1}."""
+        c = self.mtp_join(tokens[:, 1:], hidden[:, :-1])
+        return self.mtp_head(self.block(self.n_main, c, False, first_position=1))
+
+    def mtp_join(self, tokens, hidden):
         blk = f"blk.{self.n_main}"
         table = self.w.get(f"{blk}.nextn.embed_tokens.weight", self.w["token_embd.weight"])
-        e = rms(table[tokens[:, 1:]], self.w[f"{blk}.nextn.enorm.weight"], self.eps)
-        h = rms(hidden[:, :-1], self.w[f"{blk}.nextn.hnorm.weight"], self.eps)
-        c = self.linear(f"{blk}.nextn.eh_proj.weight", torch.cat((e, h), dim=-1))
-        c = self.block(self.n_main, c, False, first_position=1)
+        e = rms(table[tokens], self.w[f"{blk}.nextn.enorm.weight"], self.eps)
+        h = rms(hidden, self.w[f"{blk}.nextn.hnorm.weight"], self.eps)
+        return self.linear(f"{blk}.nextn.eh_proj.weight", torch.cat((e, h), dim=-1))
+
+    def mtp_head(self, c):
+        """Draft logits, and the post-norm rows that the next depth chains on."""
+        blk = f"blk.{self.n_main}"
         norm = self.w.get(f"{blk}.nextn.shared_head_norm.weight", self.w["output_norm.weight"])
         m = rms(c, norm, self.eps)
         head = f"{blk}.nextn.shared_head_head.weight"
         return (self.linear(head, m) if head in self.w else self.head(m)), m
+
+    @torch.no_grad()
+    def mtp_chain(self, tokens, hidden, depths):
+        """Draft logits at depth 1..depths behind every position of tokens [batch, length], fed with
+        the true text.
+
+        Row r of depth 1 is row r of mtp_logits. Row r of depth j joins x_{r+j} with the block's own
+        post-norm output of row r of depth j - 1, sits at position r + j and predicts x_{r+j+1}. It
+        attends to rows 0..r of depth 1, which the trunk's hidden rows gave, and to row r of depths
+        2..j, as a draft of j tokens behind position r does; depth j has length - j rows."""
+        blk, scale = f"blk.{self.n_main}", np.sqrt(self.head_dim)
+        keys, values, out, m = [], [], [], hidden
+        for depth in range(1, depths + 1):
+            n = tokens.shape[1] - depth
+            x = self.mtp_join(tokens[:, depth:], m[:, :n])
+            row = rms(x, self.w[f"{blk}.attn_norm.weight"], self.eps)
+            q, k, v, gate = self.attention_inputs(blk, row, depth)
+            keys.append(k)
+            values.append(v)
+            mask = torch.full((n, keys[0].shape[2]), float("-inf")).triu(1)
+            scores = [q @ keys[0].transpose(-1, -2) / scale + mask]
+            scores += [(q * own[:, :, :n]).sum(-1, keepdim=True) / scale for own in keys[1:]]
+            p = torch.cat(scores, dim=-1).softmax(-1)
+            seen = p[..., : keys[0].shape[2]] @ values[0]
+            for j, own in enumerate(values[1:]):
+                seen = seen + p[..., keys[0].shape[2] + j, None] * own[:, :, :n]
+            x = x + self.attention_output(blk, seen, gate)
+            row = rms(x, self.w[f"{blk}.post_attention_norm.weight"], self.eps)
+            logits, m = self.mtp_head(x + self.feed_forward(blk, row))
+            out.append(logits)
+        return out
 
 
 def unit(x):
