@@ -160,6 +160,17 @@ struct conv_args {
     float *out;                   /* [n_rows][n_channels] */
     uint32_t n_channels, n_taps, n_sequences;
     int32_t n_rows;
+    const float *state_from;      /* where the state before the batch lies; NULL = in state */
+};
+
+/* The convolution's state after the first n_rows rows x of sequence 0, from the state before them:
+ * what conv over just those rows would leave. state_from and state may not overlap. */
+struct conv_replay_args {
+    const float *x;               /* [n_rows][n_channels], as conv took them */
+    const float *state_from;
+    float *state;
+    uint32_t n_channels, n_taps;
+    int32_t n_rows;
 };
 
 /* Gated DeltaNet, the sequential recurrence, a v-head h with k-head h % n_k_heads:
@@ -170,6 +181,11 @@ struct conv_args {
  * sum8: element i goes to partial i mod 8 by fma, ascending; partials fold by distance 4, 2, 1.
  * Norms that are not finite are reported.
  * x is the output of conv: q (n_k_heads * d) | k (n_k_heads * d) | v (n_v_heads * d). */
+struct delta_net_journal {
+    float *k;                     /* [n_rows][n_k_heads][d] normalised keys */
+    float *delta;                 /* [n_rows][n_v_heads][d] */
+    float *decay;                 /* [n_rows][n_v_heads] */
+};
 struct delta_net_args {
     const struct batch_row *rows;
     const float *x;               /* [n_rows][(2 * n_k_heads + n_v_heads) * d] */
@@ -178,6 +194,18 @@ struct delta_net_args {
     float *state;                 /* [sequence][n_v_heads][d (i, of k)][d (j, of v)] */
     float *out;                   /* [n_rows][n_v_heads * d] */
     uint32_t n_k_heads, n_v_heads, d, n_sequences;
+    int32_t n_rows;
+    const float *state_from;      /* where the state before the batch lies; NULL = in state */
+    struct delta_net_journal journal; /* filled where its pointers are set */
+};
+
+/* The state after the first n_rows rows of sequence 0, from the state before them and the rows'
+ * updates: S[i][j] = fma(kn[i], delta[j], S[i][j] * decay), the same roundings as delta_net's. */
+struct delta_net_replay_args {
+    struct delta_net_journal journal;
+    const float *state_from;
+    float *state;                 /* does not overlap state_from */
+    uint32_t n_k_heads, n_v_heads, d;
     int32_t n_rows;
 };
 
@@ -259,6 +287,8 @@ struct ops {
     void (*attention)(struct backend *, const struct attention_args *);
     void (*conv)(struct backend *, const struct conv_args *);
     void (*delta_net)(struct backend *, const struct delta_net_args *);
+    void (*conv_replay)(struct backend *, const struct conv_replay_args *);
+    void (*delta_net_replay)(struct backend *, const struct delta_net_replay_args *);
     void (*mul_silu)(struct backend *, const struct mul_silu_args *);
     void (*route)(struct backend *, const struct route_args *);
     void (*moe_combine)(struct backend *, const struct moe_combine_args *);
@@ -276,6 +306,7 @@ struct ops {
 };
 struct backend {
     const struct ops *ops;
+    int32_t layer; /* whose operations run: -1 embedding, 0.. blocks, n_layers the head; for messages */
 };
 
 #endif

@@ -7,25 +7,27 @@
 #include <math.h>
 #include <string.h>
 
+#include "arch_qwen35.h"
 #include "ffn.h"
 #include "kernels/rope.h"
 #include "linear.h"
-#include "session.h"
 
-/* A forward pass: what the parts below share. */
-struct pass {
-    mtp_session *session;
-    struct workspace *work;
-    const struct hparams *h;
-    struct backend *backend;
-    const struct ops *ops;
-    int32_t n_rows;
-};
+struct pass qwen35_pass(mtp_session *session, int32_t n_rows)
+{
+    return (struct pass){.session = session,
+                         .work = &session->work,
+                         .h = &session->model->hparams,
+                         .backend = session->backend,
+                         .ops = session->backend->ops,
+                         .n_rows = n_rows};
+}
 
-static void norm_rows(const struct pass *p, const float *src, const float *w, float *dst, int32_t n)
+void qwen35_norm(const struct pass *p, const float *src, const float *w, float *dst,
+                 size_t dst_stride)
 {
     size_t width = p->h->n_embd;
-    const struct rms_norm_args args = {src, dst, w, width, 1, width, 0, width, 0, p->h->rms_eps, n};
+    const struct rms_norm_args args = {src, dst, w, width, 1, width, 0, dst_stride, 0,
+                                       p->h->rms_eps, p->n_rows};
     p->ops->rms_norm(p->backend, &args);
 }
 
@@ -46,24 +48,33 @@ static void rotate(const struct pass *p, float *x, uint32_t n_heads, size_t head
     p->ops->rope(p->backend, &args);
 }
 
-static void attention_layer(const struct pass *p, const struct attention_weights *w,
-                            const struct layer_state *state)
+void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
+                       const struct kv_cache *cache)
+{
+    struct workspace *work = p->work;
+    const struct hparams *h = p->h;
+    struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
+    linear(&input, &w->k, work->k);
+    linear(&input, &w->v, work->v);
+    norm_heads(p, work->k, w->k_norm, h->head_dim, h->n_kv_heads, h->head_dim);
+    rotate(p, work->k, h->n_kv_heads, h->head_dim);
+    const struct kv_store_args store = {*cache, work->rows, work->k, work->v, p->n_rows};
+    p->ops->kv_store(p->backend, &store);
+}
+
+/* work.mixed = the attention layer's output for work.normed. */
+static void attend(const struct pass *p, const struct attention_weights *w,
+                   const struct kv_cache *cache)
 {
     struct workspace *work = p->work;
     const struct hparams *h = p->h;
     size_t dim = h->head_dim;
     struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
     linear(&input, &w->q, work->q);
-    linear(&input, &w->k, work->k);
-    linear(&input, &w->v, work->v);
     norm_heads(p, work->q, w->q_norm, dim, h->n_heads, 2 * dim);
-    norm_heads(p, work->k, w->k_norm, dim, h->n_kv_heads, dim);
     rotate(p, work->q, h->n_heads, 2 * dim);
-    rotate(p, work->k, h->n_kv_heads, dim);
-    const struct kv_store_args store = {state->kv, work->rows, work->k, work->v, p->n_rows};
-    p->ops->kv_store(p->backend, &store);
-    const struct attention_args attend = {
-        .cache = state->kv,
+    const struct attention_args args = {
+        .cache = *cache,
         .rows = work->rows,
         .q = work->q,
         .gate = work->q + dim,
@@ -74,7 +85,7 @@ static void attention_layer(const struct pass *p, const struct attention_weights
         .out = work->heads,
         .n_rows = p->n_rows,
     };
-    p->ops->attention(p->backend, &attend);
+    p->ops->attention(p->backend, &args);
     struct linear_input heads = {p->backend, work->heads, work->act, h->n_heads * dim, p->n_rows,
                                  false};
     linear(&heads, &w->output, work->mixed);
@@ -87,29 +98,43 @@ static void delta_net_layer(const struct pass *p, const struct delta_net_weights
     const struct hparams *h = p->h;
     size_t inner = (size_t)h->n_v_heads * h->state_dim;
     struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
-    linear(&input, &w->qkv, work->qkv);
+    int live = p->session->live, next = p->speculative ? 1 - live : live;
+    float *qkv = p->speculative ? state->conv_rows : work->qkv;
+    linear(&input, &w->qkv, qkv);
     linear(&input, &w->gate, work->z);
     linear(&input, &w->alpha, work->alpha);
     linear(&input, &w->beta, work->beta);
-    const struct conv_args conv = {work->rows, work->qkv, w->conv, state->conv, work->conv,
-                                   hparams_conv_channels(h), h->conv_taps, p->session->n_sequences,
-                                   p->n_rows};
+    const struct conv_args conv = {
+        .rows = work->rows,
+        .x = qkv,
+        .w = w->conv,
+        .state = state->conv[next],
+        .out = work->conv,
+        .n_channels = hparams_conv_channels(h),
+        .n_taps = h->conv_taps,
+        .n_sequences = p->session->n_sequences,
+        .n_rows = p->n_rows,
+        .state_from = p->speculative ? state->conv[live] : NULL,
+    };
     p->ops->conv(p->backend, &conv);
-    const struct delta_net_args delta = {
+    struct delta_net_args delta = {
         .rows = work->rows,
         .x = work->conv,
         .alpha = work->alpha,
         .beta = work->beta,
         .a = w->a,
         .dt = w->dt,
-        .state = state->delta,
+        .state = state->delta[next],
         .out = work->heads,
         .n_k_heads = h->n_k_heads,
         .n_v_heads = h->n_v_heads,
         .d = h->state_dim,
         .n_sequences = p->session->n_sequences,
         .n_rows = p->n_rows,
+        .state_from = p->speculative ? state->delta[live] : NULL,
     };
+    if (p->speculative)
+        delta.journal = state->journal;
     p->ops->delta_net(p->backend, &delta);
     norm_heads(p, work->heads, w->norm, h->state_dim, h->n_v_heads, h->state_dim);
     const struct mul_silu_args gate = {work->heads, work->z, work->heads, inner, inner, inner, inner,
@@ -125,7 +150,7 @@ static void add_to_stream(const struct pass *p)
     p->ops->add(p->backend, &args);
 }
 
-static enum mtp_status check_fault(const struct pass *p, const char *where, uint32_t layer,
+enum mtp_status qwen35_check_fault(const struct pass *p, const char *where, uint32_t layer,
                                    struct mtp_error *error)
 {
     struct numeric_fault fault = p->ops->fault(p->backend);
@@ -139,61 +164,102 @@ static enum mtp_status check_fault(const struct pass *p, const char *where, uint
                     where, layer, fault.operation, fault.row, p->work->rows[0].position);
 }
 
+void qwen35_rope_table(const struct pass *p)
+{
+    rope_table(p->work->cos_sin, p->work->rows, p->n_rows, p->session->rope_frequencies,
+               p->h->n_rot / 2);
+}
+
 static void embed_rows(const struct pass *p)
 {
     const struct embed_args embed = {p->session->model->embedding, p->work->rows, p->work->x,
                                      p->n_rows};
     p->ops->embed(p->backend, &embed);
-    rope_table(p->work->cos_sin, p->work->rows, p->n_rows, p->session->rope_frequencies,
-               p->h->n_rot / 2);
+    qwen35_rope_table(p);
+}
+
+static void feed(const struct pass *p, const struct layer *layer)
+{
+    qwen35_norm(p, p->work->x, layer->ffn_norm, p->work->normed, p->h->n_embd);
+    ffn_forward(p->session, layer, p->n_rows);
+    add_to_stream(p);
+}
+
+void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
+                            const struct kv_cache *cache)
+{
+    attend(p, &layer->attention, cache);
+    add_to_stream(p);
+    feed(p, layer);
 }
 
 static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
 {
     for (uint32_t i = 0; i < p->h->n_layers; i++) {
         const struct layer *layer = &p->session->model->layers[i];
-        norm_rows(p, p->work->x, layer->attn_norm, p->work->normed, p->n_rows);
-        if (layer->recurrent)
-            delta_net_layer(p, &layer->delta_net, &p->session->layers[i]);
-        else
-            attention_layer(p, &layer->attention, &p->session->layers[i]);
-        add_to_stream(p);
-        norm_rows(p, p->work->x, layer->ffn_norm, p->work->normed, p->n_rows);
-        ffn_forward(p->session, layer, p->n_rows);
-        add_to_stream(p);
-        enum mtp_status status = check_fault(p, "layer", i, error);
+        const struct layer_state *state = &p->session->layers[i];
+        p->backend->layer = (int32_t)i;
+        qwen35_norm(p, p->work->x, layer->attn_norm, p->work->normed, p->h->n_embd);
+        if (layer->recurrent) {
+            delta_net_layer(p, &layer->delta_net, state);
+            add_to_stream(p);
+            feed(p, layer);
+        } else {
+            qwen35_store_keys(p, &layer->attention, &state->kv);
+            qwen35_attend_and_feed(p, layer, &state->kv);
+        }
+        enum mtp_status status = qwen35_check_fault(p, "layer", i, error);
         if (status != MTP_OK)
             return status;
     }
     return MTP_OK;
 }
 
-/* hidden and logits of the rows that want them. */
-static enum mtp_status head(const struct pass *p, int32_t n, struct mtp_error *error)
+static void logits_of(struct pass p, const float *hidden, int32_t n)
+{
+    p.n_rows = n;
+    struct workspace *work = p.work;
+    const mtp_model *model = p.session->model;
+    struct linear_input input = {p.backend, hidden, work->act, p.h->n_embd, n, false};
+    linear(&input, &model->head, work->logits);
+    const struct argmax_args argmax = {work->logits, work->top, p.h->n_vocab, n};
+    p.ops->argmax(p.backend, &argmax);
+}
+
+/* Hidden rows and logits: of every row where drafts need them, else of the rows that want logits. */
+static enum mtp_status head(const struct pass *p, const struct forward_batch *batch,
+                            struct mtp_error *error)
 {
     struct workspace *work = p->work;
-    const mtp_model *model = p->session->model;
-    const struct gather_args gather = {work->x, work->logit_rows, work->mixed, p->h->n_embd, n};
-    p->ops->gather(p->backend, &gather);
-    norm_rows(p, work->mixed, model->output_norm, work->hidden, n);
-    struct linear_input input = {p->backend, work->hidden, work->act, p->h->n_embd, n, false};
-    linear(&input, &model->head, work->logits);
-    const struct argmax_args argmax = {work->logits, work->top, p->h->n_vocab, n};
-    p->ops->argmax(p->backend, &argmax);
-    return check_fault(p, "the output head after layer", p->h->n_layers - 1, error);
+    const float *norm = p->session->model->output_norm;
+    int32_t n = batch->n_logit_rows;
+    struct pass wanted = *p;
+    wanted.n_rows = n;
+    p->backend->layer = (int32_t)p->h->n_layers;
+    memcpy(work->logit_rows, batch->logit_rows, (size_t)n * sizeof *work->logit_rows);
+    struct gather_args gather = {work->x, work->logit_rows, work->mixed, p->h->n_embd, n};
+    if (p->session->mtp != NULL) {
+        qwen35_norm(p, work->x, norm, work->hidden, p->h->n_embd);
+        gather.src = work->hidden;
+        p->ops->gather(p->backend, &gather);
+        if (n > 0)
+            logits_of(wanted, work->mixed, n);
+    } else if (n > 0) {
+        p->ops->gather(p->backend, &gather);
+        qwen35_norm(&wanted, work->mixed, norm, work->hidden, p->h->n_embd);
+        logits_of(wanted, work->hidden, n);
+    }
+    return qwen35_check_fault(p, "the output head after layer", p->h->n_layers - 1, error);
 }
 
 enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
                                struct mtp_error *error)
 {
-    struct pass p = {session, &session->work, &session->model->hparams, session->backend,
-                     session->backend->ops, batch->n_rows};
+    struct pass p = qwen35_pass(session, batch->n_rows);
+    p.speculative = batch->speculative;
+    p.backend->layer = -1;
     memcpy(p.work->rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
     embed_rows(&p);
     enum mtp_status status = run_layers(&p, error);
-    if (status != MTP_OK || batch->n_logit_rows == 0)
-        return status;
-    memcpy(p.work->logit_rows, batch->logit_rows,
-           (size_t)batch->n_logit_rows * sizeof *batch->logit_rows);
-    return head(&p, batch->n_logit_rows, error);
+    return status == MTP_OK ? head(&p, batch, error) : status;
 }

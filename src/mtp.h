@@ -38,6 +38,7 @@ enum mtp_status {
     MTP_ERR_MEMORY = 6,        /* not enough memory */
     MTP_ERR_CONTEXT = 7,       /* the prompt does not fit the context */
     MTP_ERR_NUMERIC = 8,       /* an infinity or NaN appeared while computing */
+    MTP_ERR_STRICT = 9,        /* --strict found a difference, or compared nothing */
     MTP_ERR_INTERRUPTED = 130, /* the progress callback asked to stop */
 };
 
@@ -83,6 +84,9 @@ struct mtp_model_info {
 };
 void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info);
 
+/* Digest of the file's description and of the first 64 KiB of every tensor: tells models apart. */
+uint64_t mtp_model_digest(const mtp_model *model);
+
 /* ---- text -------------------------------------------------------------------------------- */
 
 enum mtp_tokenize_flags {
@@ -108,6 +112,12 @@ enum mtp_kv_type { MTP_KV_F16 = 0, MTP_KV_F32 = 1 };
 enum mtp_moe_mode { MTP_MOE_GROUPED = 0, MTP_MOE_PER_TOKEN = 1 };
 enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2 };
 
+enum mtp_strict_mode {
+    MTP_STRICT_OFF = 0,
+    MTP_STRICT_FULL = 1,   /* every prompt row and every step against a shadow session */
+    MTP_STRICT_SAMPLE = 2, /* one step in 16, from a copied state: a spot check, no proof */
+};
+
 struct mtp_session_options {
     uint32_t n_ctx;       /* positions; 0 = the model's length */
     uint32_t n_threads;   /* 0 = physical cores this process may use */
@@ -115,6 +125,9 @@ struct mtp_session_options {
     enum mtp_kv_type kv_type;
     enum mtp_moe_mode moe_mode;
     enum mtp_isa isa;
+    bool draft;           /* keep the MTP block's state, so that steps can draft with it */
+    enum mtp_strict_mode strict;
+    const char *test_flip; /* tests only: "operation:step" flips one bit there, NULL = off */
     mtp_progress_fn progress;
     void *user;
 };
@@ -163,6 +176,81 @@ struct mtp_counters {
     uint64_t expert_rows;  /* (row, matrix of a routed expert) products */
 };
 void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters);
+
+/* ---- speculation ------------------------------------------------------------------------- */
+
+enum { MTP_MAX_DRAFT = 8, MTP_DRAFT_AUTO = -1 };
+
+struct mtp_generation {
+    struct mtp_sampling sampling;
+    int32_t n_draft;          /* drafts a step: 0 (plain) .. MTP_MAX_DRAFT, or MTP_DRAFT_AUTO */
+    uint32_t draft_head_rows; /* ids 0..n-1 only can be drafted; 0 = chosen by the library */
+};
+
+/* Called for every token in order with the position it takes. False stops: this token is the last
+ * and is not read by the model, exactly as when a plain loop draws it and ends. */
+typedef bool (*mtp_token_fn)(void *user, int32_t id, uint32_t position);
+
+/* One step. Draws the next token from the session's logits, drafts up to n_draft more, checks all of
+ * them in one pass and gives those that a plain loop of mtp_session_sample and mtp_session_append
+ * would have given: 1 to n_draft + 1 tokens. Afterwards the session holds every token given (but one
+ * at which fn stopped) and its logits follow them: the bytes of that plain loop. MTP_ERR_CONTEXT when
+ * fn goes on at a full context; MTP_ERR_STRICT when the check of options.strict fails. */
+enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
+                                 mtp_token_fn fn, void *user, struct mtp_error *error);
+
+/* Whether mtp_session_step can draft, and if not why: the missing tensor ("" when it can). */
+bool mtp_model_can_draft(const mtp_model *model, struct mtp_error *why_not);
+
+struct mtp_draft_stats {
+    uint64_t steps;                          /* passes that checked, with or without drafts */
+    uint64_t tokens;                         /* tokens given */
+    uint64_t drafted, accepted;              /* drafts proposed, and given */
+    uint64_t drafted_at[MTP_MAX_DRAFT];      /* drafts proposed at depth i + 1 */
+    uint64_t accepted_at[MTP_MAX_DRAFT];     /* of them, accepted with all before them */
+    uint64_t histogram[MTP_MAX_DRAFT + 1];   /* steps that accepted i drafts */
+    double draft_seconds, verify_seconds, commit_seconds;
+    uint64_t digest; /* chain of the digests of the logits rows the tokens were drawn from */
+    uint64_t width_steps[MTP_MAX_DRAFT + 1]; /* steps that proposed i drafts */
+    /* Drafts at depth i + 1 that mattered: proposed, all before them accepted, the text not ended.
+     * accepted_at[i] / compared_at[i] is the conditional acceptance. */
+    uint64_t compared_at[MTP_MAX_DRAFT];
+};
+void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats);
+
+struct mtp_strict_report {
+    enum mtp_strict_mode mode;
+    uint64_t prompt_rows_checked; /* logits rows and state of the prompt */
+    uint64_t rows_checked;        /* logits rows that tokens were drawn from */
+    uint64_t steps_checked;
+    uint64_t mismatches;
+    uint64_t mtp_mismatches;      /* rows of the MTP block's cache: no text depends on them */
+    char first_difference[256];   /* layer, operation, row, element; "" when there is none */
+};
+void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict_report *report);
+
+/* What a step did, for traces. Valid inside the callback and until the next step. */
+struct mtp_step_record {
+    uint32_t position;                       /* of the first token given */
+    uint32_t n_drafts, n_accepted, n_tokens; /* n_tokens: given to the callback */
+    int32_t drafts[MTP_MAX_DRAFT];
+    int32_t tokens[MTP_MAX_DRAFT + 1];
+    uint64_t digests[MTP_MAX_DRAFT + 1];     /* of the logits row each token was drawn from */
+};
+/* Called at the end of every step; rows[i] are the n_vocab logits that tokens[i] was drawn from. */
+typedef void (*mtp_step_fn)(void *user, const struct mtp_step_record *step,
+                            const float *const *rows);
+void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user);
+
+/* Records every step of session from now on in a file that mtptrace reads (docs/traces.md). prompt:
+ * the ids the session holds before the first step; one prompt and one answer a trace. logits: keeps
+ * the logits rows too. To be closed before the session. */
+typedef struct mtp_trace mtp_trace;
+enum mtp_status mtp_trace_create(mtp_trace **out, const char *path, mtp_session *session,
+                                 const struct mtp_generation *generation, const int32_t *prompt,
+                                 size_t n_prompt, bool logits, struct mtp_error *error);
+/* Completes the file. A full disk or another failure to write is told here, and only here. */
+enum mtp_status mtp_trace_close(mtp_trace *trace, struct mtp_error *error);
 
 /* ---- chat -------------------------------------------------------------------------------- */
 

@@ -5,11 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch_qwen35.h"
 #include "cpu_count.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
 #include "kernels/selftest.h"
+#include "mtp/draft_policy.h"
+#include "mtp/mtp_head.h"
+#include "verify/instrument.h"
+#include "verify/strict.h"
 
 enum { DEFAULT_BATCH = 512, MAX_BATCH = 8192, MAX_THREADS = 256 };
 
@@ -41,6 +46,7 @@ enum mtp_status session_complete_options(const mtp_model *model,
         status = check_option("the number of threads", out->n_threads, MAX_THREADS, error);
     if (status == MTP_OK)
         status = check_option("the batch size", out->n_batch, MAX_BATCH, error);
+    out->draft = out->draft && model->mtp.present;
     if (status == MTP_OK && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED, "this processor or build has no AVX2 kernels");
     return status;
@@ -74,7 +80,8 @@ static void layout_kv(struct mtp_session *s, struct arena *arena)
     }
 }
 
-static void layout_state(struct mtp_session *s, struct arena *arena)
+/* Copy `which` of the recurrent state. */
+static void layout_state(struct mtp_session *s, int which, struct arena *arena)
 {
     const struct hparams *h = &s->model->hparams;
     size_t conv = (size_t)(h->conv_taps - 1) * hparams_conv_channels(h);
@@ -85,8 +92,28 @@ static void layout_state(struct mtp_session *s, struct arena *arena)
         float *conv_state = arena_take(arena, s->n_sequences * conv, sizeof(float));
         float *delta_state = arena_take(arena, s->n_sequences * delta, sizeof(float));
         if (s->layers != NULL) {
-            s->layers[i].conv = conv_state;
-            s->layers[i].delta = delta_state;
+            s->layers[i].conv[which] = conv_state;
+            s->layers[i].delta[which] = delta_state;
+        }
+    }
+}
+
+static void layout_journal(struct mtp_session *s, struct arena *arena)
+{
+    const struct hparams *h = &s->model->hparams;
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        if (!h->recurrent[i])
+            continue;
+        size_t rows = MAX_STEP_ROWS, d = h->state_dim;
+        float *conv = arena_take(arena, rows * hparams_conv_channels(h), sizeof(float));
+        struct delta_net_journal journal = {
+            .k = arena_take(arena, rows * h->n_k_heads * d, sizeof(float)),
+            .delta = arena_take(arena, rows * h->n_v_heads * d, sizeof(float)),
+            .decay = arena_take(arena, rows * h->n_v_heads, sizeof(float)),
+        };
+        if (s->layers != NULL) {
+            s->layers[i].conv_rows = conv;
+            s->layers[i].journal = journal;
         }
     }
 }
@@ -96,11 +123,20 @@ void session_plan(const mtp_model *model, const struct mtp_session_options *opti
 {
     struct mtp_session s = {.model = (mtp_model *)model, .options = *options,
                             .n_sequences = n_sequences};
-    struct arena kv = {0}, state = {0}, work = {0};
+    struct arena kv = {0}, state = {0}, spare = {0}, work = {0};
     layout_kv(&s, &kv);
-    layout_state(&s, &state);
+    layout_state(&s, 0, &state);
+    if (options->draft) {
+        layout_state(&s, 1, &spare);
+        layout_journal(&s, &spare);
+    }
     workspace_layout(&s.work, &model->hparams, options->n_batch, &work);
-    *plan = (struct memory_plan){model->weight_bytes, kv.used, state.used, work.used};
+    *plan = (struct memory_plan){
+        .weights = model->weight_bytes,
+        .kv = kv.used + mtp_state_kv_bytes(model, options, n_sequences),
+        .state = state.used + spare.used,
+        .workspace = work.used,
+    };
 }
 
 static enum mtp_status arena_open(struct mtp_session *s, struct arena *arena, size_t bytes,
@@ -111,32 +147,68 @@ static enum mtp_status arena_open(struct mtp_session *s, struct arena *arena, si
     return arena->base != NULL ? MTP_OK : mtp_fail_memory(error, what, bytes);
 }
 
+static enum mtp_status open_state(struct mtp_session *s, struct mtp_error *error)
+{
+    struct arena measure[3] = {{0}};
+    struct arena *arenas[] = {&s->state_arenas[0], &s->state_arenas[1], &s->journal_arena};
+    int n = s->options.draft ? 3 : 1;
+    struct layer_state *layers = s->layers;
+    s->layers = NULL; /* measure first */
+    layout_state(s, 0, &measure[0]);
+    layout_state(s, 1, &measure[1]);
+    layout_journal(s, &measure[2]);
+    s->layers = layers;
+    for (int i = 0; i < n; i++) {
+        enum mtp_status status = arena_open(s, arenas[i], measure[i].used, "recurrent state", error);
+        if (status != MTP_OK)
+            return status;
+    }
+    for (int i = 0; i < 2 && i < n; i++)
+        layout_state(s, i, arenas[i]);
+    if (n == 3)
+        layout_journal(s, arenas[2]);
+    return MTP_OK;
+}
+
+static enum mtp_status open_kv_and_workspace(struct mtp_session *s, struct mtp_error *error)
+{
+    struct arena kv = {0}, work = {0};
+    struct layer_state *layers = s->layers;
+    s->layers = NULL;
+    layout_kv(s, &kv);
+    s->layers = layers;
+    workspace_layout(&s->work, &s->model->hparams, s->options.n_batch, &work);
+    enum mtp_status status = arena_open(s, &s->kv_arena, kv.used, "the KV cache", error);
+    if (status == MTP_OK)
+        status = arena_open(s, &s->work_arena, work.used, "the workspace", error);
+    if (status != MTP_OK)
+        return status;
+    layout_kv(s, &s->kv_arena);
+    workspace_layout(&s->work, &s->model->hparams, s->options.n_batch, &s->work_arena);
+    return MTP_OK;
+}
+
 static enum mtp_status allocate(struct mtp_session *s, struct mtp_error *error)
 {
-    struct memory_plan plan;
-    session_plan(s->model, &s->options, s->n_sequences, &plan);
     const struct hparams *h = &s->model->hparams;
     s->layers = calloc(h->n_layers, sizeof *s->layers);
     s->lengths = calloc(s->n_sequences, sizeof *s->lengths);
     s->rope_frequencies = calloc(h->n_rot / 2, sizeof *s->rope_frequencies);
     if (s->layers == NULL || s->lengths == NULL || s->rope_frequencies == NULL)
         return mtp_fail_memory(error, "a session", h->n_layers * sizeof *s->layers);
-    enum mtp_status status = arena_open(s, &s->kv_arena, plan.kv, "the KV cache", error);
-    if (status == MTP_OK)
-        status = arena_open(s, &s->state_arena, plan.state, "the recurrent state", error);
-    if (status == MTP_OK)
-        status = arena_open(s, &s->work_arena, plan.workspace, "the workspace", error);
-    if (status != MTP_OK)
-        return status;
-    if (!s->backend->ops->reserve(s->backend, s->options.n_ctx))
-        return mtp_fail_memory(error, "attention scores", s->options.n_ctx * sizeof(float));
-    layout_kv(s, &s->kv_arena);
-    layout_state(s, &s->state_arena);
-    workspace_layout(&s->work, h, s->options.n_batch, &s->work_arena);
-    fp_control saved = fp_control_enter();
     rope_frequencies(s->rope_frequencies, h->n_rot, h->rope_base);
-    fp_control_leave(saved);
-    return MTP_OK;
+    enum mtp_status status = open_kv_and_workspace(s, error);
+    if (status == MTP_OK)
+        status = open_state(s, error);
+    if (status == MTP_OK && !s->backend->ops->reserve(s->backend, s->options.n_ctx))
+        status = mtp_fail_memory(error, "attention scores", s->options.n_ctx * sizeof(float));
+    if (status == MTP_OK && s->options.draft)
+        status = mtp_state_open(s, error);
+    if (status == MTP_OK && s->options.draft)
+        status = draft_policy_open(s, error);
+    if (status == MTP_OK && s->options.strict != MTP_STRICT_OFF)
+        status = strict_open(s, error);
+    return status;
 }
 
 /* ---- opening and closing ----------------------------------------------------------------- */
@@ -158,6 +230,21 @@ static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *err
     if (s->backend == NULL)
         return mtp_fail(error, MTP_ERR_MEMORY, "not enough memory for %" PRIu32 " threads",
                         s->options.n_threads);
+    if (s->options.strict == MTP_STRICT_OFF && s->options.test_flip == NULL)
+        return MTP_OK;
+    enum mtp_status status = session_instrument(s, error);
+    if (status == MTP_OK && s->options.test_flip != NULL)
+        status = instrument_plan_flip(s->backend, s->options.test_flip, error);
+    return status;
+}
+
+enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error)
+{
+    struct backend *around = instrument_open(session->backend, session->model->hparams.n_vocab);
+    if (around == NULL)
+        return mtp_fail_memory(error, "the instrumented backend", 0);
+    session->backend = around;
+    session->instrumented = true;
     return MTP_OK;
 }
 
@@ -203,9 +290,17 @@ void mtp_session_close(mtp_session *session)
 {
     if (session == NULL)
         return;
-    arena_close(session, &session->kv_arena);
-    arena_close(session, &session->state_arena);
-    arena_close(session, &session->work_arena);
+    strict_close(session);
+    free(session->policy);
+    free(session->first_row);
+    if (session->backend != NULL) {
+        mtp_state_close(session);
+        arena_close(session, &session->kv_arena);
+        arena_close(session, &session->state_arenas[0]);
+        arena_close(session, &session->state_arenas[1]);
+        arena_close(session, &session->journal_arena);
+        arena_close(session, &session->work_arena);
+    }
     if (session->backend != NULL)
         session->backend->ops->close(session->backend);
     free(session->layers);
@@ -270,9 +365,47 @@ enum mtp_status session_forward(mtp_session *session, const struct forward_batch
     fp_control_leave(saved);
     if (status != MTP_OK)
         retreat(session, batch, batch->n_rows);
+    else if (batch->speculative)
+        session->pending = (uint32_t)batch->n_rows;
     session->rows += (uint64_t)batch->n_rows;
     session->passes++;
     return status;
+}
+
+const struct arena *session_state(const mtp_session *session)
+{
+    return &session->state_arenas[session->live];
+}
+
+/* The state after the first n rows of the speculative pass, from the live copy into the other. */
+static void replay(mtp_session *s, uint32_t n)
+{
+    const struct hparams *h = &s->model->hparams;
+    int live = s->live, next = 1 - live;
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        const struct layer_state *l = &s->layers[i];
+        if (!h->recurrent[i])
+            continue;
+        const struct conv_replay_args conv = {
+            l->conv_rows, l->conv[live], l->conv[next], hparams_conv_channels(h), h->conv_taps,
+            (int32_t)n};
+        const struct delta_net_replay_args delta = {
+            l->journal, l->delta[live], l->delta[next], h->n_k_heads, h->n_v_heads, h->state_dim,
+            (int32_t)n};
+        s->backend->ops->conv_replay(s->backend, &conv);
+        s->backend->ops->delta_net_replay(s->backend, &delta);
+    }
+}
+
+void session_keep(mtp_session *session, uint32_t n_rows)
+{
+    uint32_t rejected = session->pending - n_rows;
+    if (rejected > 0 && n_rows > 0)
+        replay(session, n_rows);
+    if (n_rows > 0)
+        session->live = 1 - session->live;
+    session->lengths[0] -= rejected;
+    session->pending = 0;
 }
 
 static enum mtp_status append_chunk(mtp_session *s, const int32_t *ids, int32_t n, bool last,
@@ -280,9 +413,30 @@ static enum mtp_status append_chunk(mtp_session *s, const int32_t *ids, int32_t 
 {
     for (int32_t r = 0; r < n; r++)
         rows[r] = (struct batch_row){ids[r], (int32_t)s->lengths[0] + r, 0};
+    uint32_t first = s->lengths[0];
     int32_t want = n - 1;
-    struct forward_batch batch = {rows, n, &want, last ? 1 : 0};
-    return session_forward(s, &batch, error);
+    struct forward_batch batch = {rows, n, &want, last ? 1 : 0, false};
+    enum mtp_status status = s->strict != NULL ? strict_prompt(s, &batch, error)
+                                               : session_forward(s, &batch, error);
+    if (status == MTP_OK && s->mtp != NULL)
+        status = session_note(s, ids, first, (uint32_t)n, error);
+    /* A strict pass has logits of every row. */
+    s->logits_row = strict_checks_prompt(s) ? (uint32_t)n - 1 : 0;
+    return status;
+}
+
+enum mtp_status session_note(mtp_session *session, const int32_t *ids, uint32_t first, uint32_t n,
+                             struct mtp_error *error)
+{
+    fp_control saved = fp_control_enter();
+    enum mtp_status status = mtp_note(session, ids, session->work.hidden, first, n, error);
+    fp_control_leave(saved);
+    return status;
+}
+
+const float *session_logits(const mtp_session *session)
+{
+    return session->work.logits + (size_t)session->logits_row * session->model->hparams.n_vocab;
 }
 
 enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, size_t n_ids,

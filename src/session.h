@@ -8,11 +8,18 @@
 #include "model.h"
 #include "workspace.h"
 
-/* What one layer remembers. */
+/* Rows of a pass whose tail may be taken back: a token and its drafts. */
+enum { MAX_STEP_ROWS = MTP_MAX_DRAFT + 1 };
+
+/* What one layer remembers. Recurrent state exists twice in sessions that draft: a speculative pass
+ * reads the live copy and writes the other, so that the state before it is still there when drafts
+ * are rejected; it is then advanced again by the noted updates of the accepted rows. */
 struct layer_state {
     struct kv_cache kv;   /* full-attention layers */
-    float *conv;          /* DeltaNet layers: [n_sequences][conv_taps - 1][channels] */
-    float *delta;         /* DeltaNet layers: [n_sequences][n_v_heads][state_dim][state_dim] */
+    float *conv[2];       /* DeltaNet layers: [n_sequences][conv_taps - 1][channels] */
+    float *delta[2];      /* DeltaNet layers: [n_sequences][n_v_heads][state_dim][state_dim] */
+    float *conv_rows;     /* [MAX_STEP_ROWS][channels] inputs of the convolution in that pass */
+    struct delta_net_journal journal; /* [MAX_STEP_ROWS] updates of that pass */
 };
 
 struct mtp_session {
@@ -21,13 +28,28 @@ struct mtp_session {
     struct mtp_session_options options; /* every default filled in */
     uint32_t n_sequences;
     struct layer_state *layers;         /* [n_layers] */
-    struct arena kv_arena, state_arena, work_arena;
+    struct arena kv_arena, work_arena;
+    struct arena state_arenas[2];       /* the second only in sessions that draft */
+    struct arena journal_arena;
+    int live;                           /* which state arena holds the present state */
+    uint32_t pending;                   /* rows of a speculative pass that awaits session_keep */
     struct workspace work;
     double *rope_frequencies;           /* [n_rot / 2] */
     uint32_t *lengths;                  /* [n_sequences] */
-    bool have_logits;                   /* work.logits row 0 follows the last position of sequence 0 */
+    bool have_logits;                   /* sequence 0 has logits after its last position... */
+    uint32_t logits_row;                /* ...in this row of work.logits */
     bool broken;                        /* a numeric fault left the state undefined */
     uint64_t rows, passes;
+    bool instrumented;                  /* backend is verify/instrument.h's around the real one */
+    struct mtp_state *mtp;              /* sessions that draft, else NULL (mtp/mtp_head.h) */
+    struct mtp_draft_stats stats;
+    struct draft_policy *policy;        /* mtp/draft_policy.h */
+    struct strict *strict;              /* the check against a shadow session, or NULL (verify/strict.h) */
+    float *first_row;                   /* [n_vocab] for observers of steps */
+    mtp_step_fn on_step;
+    void *on_step_user;
+    mtp_step_fn observer;               /* the same for the library's own trace */
+    void *observer_user;
 };
 
 /* A batch: rows of kernels/ops.h, and which of them want logits. */
@@ -36,6 +58,7 @@ struct forward_batch {
     int32_t n_rows;                     /* 1..options.n_batch */
     const int32_t *logit_rows;          /* ascending indices into rows */
     int32_t n_logit_rows;
+    bool speculative;                   /* rows may be taken back: session_keep must follow */
 };
 
 /* Bytes a session takes, by part; nothing is allocated. */
@@ -47,6 +70,9 @@ struct memory_plan {
 };
 void session_plan(const mtp_model *model, const struct mtp_session_options *options,
                   uint32_t n_sequences, struct memory_plan *plan);
+
+/* Puts verify/instrument.h around the session's backend. */
+enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error);
 
 /* Fills zeros by their defaults and checks ranges. */
 enum mtp_status session_complete_options(const mtp_model *model,
@@ -62,9 +88,18 @@ enum mtp_status session_open(mtp_session **out, mtp_model *model,
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
                                 struct mtp_error *error);
 
-/* The trunk of qwen35 and qwen35moe (arch_qwen35.c): work.hidden receives output_norm'ed rows for
- * logit_rows. */
-enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
-                               struct mtp_error *error);
+/* Ends a speculative pass: its first n_rows rows stay, the others never were. KV, convolution and
+ * recurrent state are those of a pass over just the rows kept. */
+void session_keep(mtp_session *session, uint32_t n_rows);
+
+/* Tells the MTP block that the rows of the pass just made, at positions first.., are read. */
+enum mtp_status session_note(mtp_session *session, const int32_t *ids, uint32_t first, uint32_t n,
+                             struct mtp_error *error);
+
+/* Logits after the last position (when have_logits). */
+const float *session_logits(const mtp_session *session);
+
+/* The recurrent state of the present. */
+const struct arena *session_state(const mtp_session *session);
 
 #endif

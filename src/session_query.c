@@ -27,13 +27,13 @@ const char *mtp_session_isa_name(const mtp_session *session)
 
 const float *mtp_session_logits(const mtp_session *session)
 {
-    return session->have_logits ? session->work.logits : NULL;
+    return session->have_logits ? session_logits(session) : NULL;
 }
 
 uint64_t mtp_session_logits_digest(const mtp_session *session)
 {
     return session->have_logits
-               ? digest_row(session->work.logits, session->model->hparams.n_vocab)
+               ? digest_row(session_logits(session), session->model->hparams.n_vocab)
                : 0;
 }
 
@@ -57,7 +57,7 @@ enum mtp_status mtp_session_sample(const mtp_session *session, const struct mtp_
         return mtp_fail(error, MTP_ERR_USAGE, "there are no logits to sample from yet");
     fp_control saved = fp_control_enter();
     enum mtp_status status =
-        sampler_draw(session->work.logits, session->model->hparams.n_vocab, sampling,
+        sampler_draw(session_logits(session), session->model->hparams.n_vocab, sampling,
                      session->lengths[0], id, error);
     fp_control_leave(saved);
     return status;

@@ -13,6 +13,8 @@ struct arena {
 void *arena_take(struct arena *arena, size_t count, size_t element_bytes); /* 64-byte aligned */
 
 /* R = rows of a batch, P = R * n_experts_used. */
+enum { WORKSPACE_BUFFERS = 40 };
+
 struct workspace {
     struct batch_row *rows;        /* [R] */
     int32_t *logit_rows;           /* [R] */
@@ -21,6 +23,7 @@ struct workspace {
     float *mixed;                  /* [R][n_embd] output of a mixer or FFN */
     struct act_block *act;         /* [R][blocks of the widest input] */
     float *cos_sin;                /* [R][n_rot] */
+    float *pairs;                  /* [R][2 n_embd] what the MTP block's eh_proj reads */
 
     float *q;                      /* [R][n_heads][2 * head_dim] query | gate */
     float *k, *v;                  /* [R][n_kv_heads * head_dim] */
@@ -41,10 +44,22 @@ struct workspace {
     float *shared_out;             /* [R][n_embd] */
     float *shared_router;          /* [R] */
 
-    float *hidden;                 /* [R][n_embd] after output_norm, of rows that want logits */
+    float *hidden;                 /* [R][n_embd] after output_norm, of every row when the session
+                                    * drafts, else of the rows that want logits */
     float *logits;                 /* [R][n_vocab] of the same rows */
     int32_t *top;                  /* [R] argmax of each row of logits */
+
+    uint32_t n_rows;               /* R */
+    uint32_t n_buffers;
+    struct {
+        uint8_t *base;
+        size_t row_bytes;
+    } buffers[WORKSPACE_BUFFERS];  /* all of the above but start */
 };
+
+/* Fills the first n_rows rows of every buffer with 0xff bytes (a float's NaN), so that reading what a
+ * pass has not written shows. */
+void workspace_poison(const struct workspace *work, size_t n_rows);
 
 void workspace_layout(struct workspace *work, const struct hparams *hparams, uint32_t n_rows,
                       struct arena *arena);

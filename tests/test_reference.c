@@ -147,8 +147,8 @@ static uint64_t long_run(mtp_model *model, const int32_t *ids, size_t n, uint32_
         assert_int_equal(mtp_session_append(session, ids + done, 1000, &error), MTP_OK);
         digest = digest_chain(digest, mtp_session_logits_digest(session));
     }
-    digest = digest_chain(digest, digest_row((const float *)(const void *)session->state_arena.base,
-                                             session->state_arena.used / sizeof(float)));
+    digest = digest_chain(digest, digest_row((const float *)(const void *)session_state(session)->base,
+                                             session_state(session)->used / sizeof(float)));
     mtp_session_close(session);
     return digest;
 }

@@ -30,12 +30,12 @@ struct outcome {
 static struct outcome take(mtp_session *session, float *logits)
 {
     struct outcome o = {.logits = logits};
-    o.state_bytes = session->state_arena.used;
+    o.state_bytes = session_state(session)->used;
     o.kv_bytes = session->kv_arena.used;
     o.state = malloc(o.state_bytes + 1);
     o.kv = malloc(o.kv_bytes + 1);
     assert_true(o.state != NULL && o.kv != NULL);
-    memcpy(o.state, session->state_arena.base, o.state_bytes);
+    memcpy(o.state, session_state(session)->base, o.state_bytes);
     memcpy(o.kv, session->kv_arena.base, o.kv_bytes);
     return o;
 }

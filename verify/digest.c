@@ -26,3 +26,16 @@ uint64_t digest_chain(uint64_t run, uint64_t row)
 {
     return mix(run * 31 + row);
 }
+
+uint64_t digest_bytes(uint64_t run, const void *bytes, size_t n)
+{
+    const unsigned char *at = bytes;
+    run = digest_chain(run, n);
+    for (size_t done = 0; done < n; done += 8) {
+        size_t take = n - done < 8 ? n - done : 8;
+        uint64_t word = 0;
+        memcpy(&word, at + done, take);
+        run = digest_chain(run, word);
+    }
+    return run;
+}

@@ -13,4 +13,8 @@ uint64_t digest_row(const float *x, size_t n);
 /* Digest of a run so far and the next row's, in position order. */
 uint64_t digest_chain(uint64_t run, uint64_t row);
 
+/* Digest of a run so far and n bytes: the chain over n and then the bytes as little-endian 64-bit
+ * words, the last one filled up with zeros. */
+uint64_t digest_bytes(uint64_t run, const void *bytes, size_t n);
+
 #endif

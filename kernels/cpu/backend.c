@@ -69,7 +69,7 @@ DEFINE_OPERATION(add, (size_t)args->n_rows * args->n, 16384)
 DEFINE_OPERATION(rope, (size_t)args->n_rows * args->n_heads, 64)
 DEFINE_OPERATION(kv_store, args->n_rows, 8)
 DEFINE_OPERATION(attention, (size_t)args->n_rows * args->n_heads, 1)
-DEFINE_OPERATION(conv, args->n_channels, 256)
+DEFINE_OPERATION(delta_net_replay, (size_t)args->n_v_heads * args->d, 16)
 DEFINE_OPERATION(delta_net, (size_t)args->n_sequences * args->n_v_heads, 1)
 DEFINE_OPERATION(mul_silu, args->n_rows, 4)
 DEFINE_OPERATION(moe_combine, args->n_rows, 8)
@@ -104,6 +104,35 @@ static void gather(struct backend *backend, const struct gather_args *args)
     for (int32_t i = 0; i < args->n_rows; i++)
         memcpy(args->dst + (size_t)i * args->n, args->src + (size_t)args->index[i] * args->n,
                args->n * sizeof *args->dst);
+}
+
+static void conv_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+{
+    const struct work *work = w;
+    work->kernels->conv(work->args, begin, end, task);
+}
+
+static void conv(struct backend *backend, const struct conv_args *args)
+{
+    struct cpu_backend *cpu = self(backend);
+    struct work work = {cpu->kernels, args};
+    size_t kept = (size_t)args->n_sequences * (args->n_taps - 1) * args->n_channels;
+    if (args->state_from != NULL && kept > 0)
+        memcpy(args->state, args->state_from, kept * sizeof *args->state);
+    parallel_ranges(cpu->pool, args->n_channels, 256, conv_range, &work);
+}
+
+/* Copies only: tap t of the new state is the input n_rows + t - (n_taps - 1) rows ago. */
+static void conv_replay(struct backend *backend, const struct conv_replay_args *args)
+{
+    (void)backend;
+    size_t n = args->n_channels, kept = args->n_taps - 1, rows = (size_t)args->n_rows;
+    for (size_t tap = 0; tap < kept; tap++) {
+        size_t input = rows + tap; /* counted over the old state's taps, then the rows */
+        const float *from =
+            input < kept ? args->state_from + input * n : args->x + (input - kept) * n;
+        memcpy(args->state + tap * n, from, n * sizeof *args->state);
+    }
 }
 
 /* ---- matrix products --------------------------------------------------------------------- */
@@ -286,7 +315,9 @@ static const struct ops cpu_ops = {
     .kv_store = kv_store,
     .attention = attention,
     .conv = conv,
+    .conv_replay = conv_replay,
     .delta_net = delta_net,
+    .delta_net_replay = delta_net_replay,
     .mul_silu = mul_silu,
     .route = route_and_list,
     .moe_combine = moe_combine,

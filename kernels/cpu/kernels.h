@@ -7,6 +7,8 @@
 #ifndef MTP_KERNELS_CPU_KERNELS_H
 #define MTP_KERNELS_CPU_KERNELS_H
 
+#include <string.h>
+
 #include "kernels/ops.h"
 
 /* Heads that attention may take together; the definition takes one. */
@@ -59,6 +61,9 @@ struct cpu_kernels {
     /* tasks: sequence * n_v_heads + head */
     void (*delta_net)(const struct delta_net_args *, int64_t begin, int64_t end,
                       struct cpu_task *);
+    /* tasks: head * d + i, rows of the state */
+    void (*delta_net_replay)(const struct delta_net_replay_args *, int64_t begin, int64_t end,
+                             struct cpu_task *);
     /* tasks: rows */
     void (*mul_silu)(const struct mul_silu_args *, int64_t begin, int64_t end, struct cpu_task *);
     void (*route)(const struct route_args *, int64_t begin, int64_t end, struct cpu_task *);
@@ -66,6 +71,19 @@ struct cpu_kernels {
                         struct cpu_task *);
     void (*argmax)(const struct argmax_args *, int64_t begin, int64_t end, struct cpu_task *);
 };
+
+/* Notes key and decay of a step in the journal, where there is one; gives the place for its delta. */
+static inline float *delta_net_journal_row(const struct delta_net_args *args, size_t row,
+                                           size_t head, const float *k, float decay)
+{
+    const struct delta_net_journal *journal = &args->journal;
+    if (journal->k == NULL)
+        return NULL;
+    if (head < args->n_k_heads) /* one of the heads that share the key */
+        memcpy(journal->k + (row * args->n_k_heads + head) * args->d, k, args->d * sizeof *k);
+    journal->decay[row * args->n_v_heads + head] = decay;
+    return journal->delta + (row * args->n_v_heads + head) * args->d;
+}
 
 const struct cpu_kernels *cpu_kernels_scalar(void);
 #ifdef MTP_HAVE_AVX2
@@ -83,6 +101,8 @@ void kv_store_scalar(const struct kv_store_args *, int64_t, int64_t, struct cpu_
 void attention_scalar(const struct attention_args *, int64_t, int64_t, struct cpu_task *);
 void conv_scalar(const struct conv_args *, int64_t, int64_t, struct cpu_task *);
 void delta_net_scalar(const struct delta_net_args *, int64_t, int64_t, struct cpu_task *);
+void delta_net_replay_scalar(const struct delta_net_replay_args *, int64_t, int64_t,
+                             struct cpu_task *);
 void mul_silu_scalar(const struct mul_silu_args *, int64_t, int64_t, struct cpu_task *);
 void route_scalar(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_scalar(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);

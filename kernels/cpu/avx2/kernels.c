@@ -14,6 +14,7 @@ static const struct cpu_kernels table = {
     .attention = attention_avx2,
     .conv = conv_avx2,
     .delta_net = delta_net_avx2,
+    .delta_net_replay = delta_net_replay_avx2,
     .mul_silu = mul_silu_avx2,
     .route = route_avx2,
     .moe_combine = moe_combine_avx2,

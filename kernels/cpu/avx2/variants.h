@@ -13,6 +13,8 @@ void kv_store_avx2(const struct kv_store_args *, int64_t, int64_t, struct cpu_ta
 void attention_avx2(const struct attention_args *, int64_t, int64_t, struct cpu_task *);
 void conv_avx2(const struct conv_args *, int64_t, int64_t, struct cpu_task *);
 void delta_net_avx2(const struct delta_net_args *, int64_t, int64_t, struct cpu_task *);
+void delta_net_replay_avx2(const struct delta_net_replay_args *, int64_t, int64_t,
+                           struct cpu_task *);
 void mul_silu_avx2(const struct mul_silu_args *, int64_t, int64_t, struct cpu_task *);
 void route_avx2(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_avx2(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);

@@ -25,14 +25,18 @@ struct head_step {
     float decay, beta;
 };
 
-static void step_column(float *s, size_t d, size_t j, const struct head_step *step, float *out)
+/* Column j of the state, from `from` (which may be s) into s. */
+static void step_column(const float *from, float *s, size_t d, size_t j,
+                        const struct head_step *step, float *out, float *journal)
 {
     float predicted[8] = {0}, read[8] = {0};
     for (size_t i = 0; i < d; i++) {
-        s[i * d + j] *= step->decay;
+        s[i * d + j] = from[i * d + j] * step->decay;
         predicted[i % 8] = fmaf(s[i * d + j], step->k[i], predicted[i % 8]);
     }
     float delta = (step->v[j] - fold_sum8(predicted)) * step->beta;
+    if (journal != NULL)
+        journal[j] = delta;
     for (size_t i = 0; i < d; i++) {
         s[i * d + j] = fmaf(step->k[i], delta, s[i * d + j]);
         read[i % 8] = fmaf(s[i * d + j], step->q[i], read[i % 8]);
@@ -40,7 +44,7 @@ static void step_column(float *s, size_t d, size_t j, const struct head_step *st
     out[j] = fold_sum8(read);
 }
 
-static void step_head(const struct delta_net_args *args, size_t row, size_t head,
+static void step_head(const struct delta_net_args *args, size_t row, size_t head, bool first,
                       struct cpu_task *task)
 {
     size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
@@ -58,9 +62,12 @@ static void step_head(const struct delta_net_args *args, size_t row, size_t head
         .decay = mtp_expf(args->a[head] * soft),
         .beta = mtp_sigmoidf(args->beta[row * n_v + head]),
     };
-    float *s = args->state + ((size_t)args->rows[row].sequence * n_v + head) * d * d;
+    size_t at = ((size_t)args->rows[row].sequence * n_v + head) * d * d;
+    const float *from = first && args->state_from != NULL ? args->state_from : args->state;
+    float *delta = delta_net_journal_row(args, row, head, k, step.decay);
     for (size_t j = 0; j < d; j++)
-        step_column(s, d, j, &step, args->out + (row * n_v + head) * d);
+        step_column(from + at, args->state + at, d, j, &step, args->out + (row * n_v + head) * d,
+                    delta);
 }
 
 void delta_net_scalar(const struct delta_net_args *args, int64_t begin, int64_t end,
@@ -68,8 +75,34 @@ void delta_net_scalar(const struct delta_net_args *args, int64_t begin, int64_t 
 {
     for (int64_t t = begin; t < end; t++) {
         int32_t sequence = (int32_t)(t / args->n_v_heads);
+        bool first = true;
         for (int32_t r = 0; r < args->n_rows; r++)
-            if (args->rows[r].sequence == sequence)
-                step_head(args, (size_t)r, (size_t)t % args->n_v_heads, task);
+            if (args->rows[r].sequence == sequence) {
+                step_head(args, (size_t)r, (size_t)t % args->n_v_heads, first, task);
+                first = false;
+            }
     }
+}
+
+/* One row of one head's state through all updates. */
+static void replay_row(const struct delta_net_replay_args *args, size_t head, size_t i)
+{
+    size_t d = args->d, at = (head * d + i) * d;
+    const struct delta_net_journal *journal = &args->journal;
+    for (int32_t r = 0; r < args->n_rows; r++) {
+        const float *from = (r == 0 ? args->state_from : args->state) + at;
+        const float *delta = journal->delta + ((size_t)r * args->n_v_heads + head) * d;
+        float k = journal->k[((size_t)r * args->n_k_heads + head % args->n_k_heads) * d + i];
+        float decay = journal->decay[(size_t)r * args->n_v_heads + head];
+        for (size_t j = 0; j < d; j++)
+            args->state[at + j] = fmaf(k, delta[j], from[j] * decay);
+    }
+}
+
+void delta_net_replay_scalar(const struct delta_net_replay_args *args, int64_t begin, int64_t end,
+                             struct cpu_task *task)
+{
+    (void)task;
+    for (int64_t t = begin; t < end; t++)
+        replay_row(args, (size_t)t / args->d, (size_t)t % args->d);
 }

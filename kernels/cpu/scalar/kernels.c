@@ -13,6 +13,7 @@ static const struct cpu_kernels table = {
     .attention = attention_scalar,
     .conv = conv_scalar,
     .delta_net = delta_net_scalar,
+    .delta_net_replay = delta_net_replay_scalar,
     .mul_silu = mul_silu_scalar,
     .route = route_scalar,
     .moe_combine = moe_combine_scalar,

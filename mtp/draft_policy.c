@@ -1,0 +1,54 @@
+/* draft_policy.c - see draft_policy.h. */
+#include "draft_policy.h"
+
+#include <stdlib.h>
+
+/* Plain steps are timed first, then drafting ones; after that the worse way is tried again for one
+ * step in PROBE_EVERY. Averages decay so that a change of text shows within a few dozen steps. */
+enum { FIRST_PLAIN = 2, FIRST_DRAFTING = 8, PROBE_EVERY = 64 };
+static const double decay = 0.95;
+
+struct way {
+    double tokens, seconds; /* decayed sums */
+    uint64_t steps;
+};
+
+struct draft_policy {
+    struct way plain, drafting;
+    uint64_t steps;
+};
+
+enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
+{
+    session->policy = calloc(1, sizeof *session->policy);
+    if (session->policy == NULL)
+        return mtp_fail_memory(error, "the draft policy", sizeof *session->policy);
+    return MTP_OK;
+}
+
+static double rate(const struct way *way)
+{
+    return way->seconds > 0.0 ? way->tokens / way->seconds : 0.0;
+}
+
+uint32_t draft_policy_choose(const struct draft_policy *policy)
+{
+    if (policy->plain.steps < FIRST_PLAIN)
+        return 0;
+    if (policy->drafting.steps < FIRST_DRAFTING)
+        return AUTO_DRAFTS;
+    bool pays = rate(&policy->drafting) > rate(&policy->plain);
+    if (policy->steps % PROBE_EVERY == 0)
+        pays = !pays;
+    return pays ? AUTO_DRAFTS : 0;
+}
+
+void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
+                        double seconds)
+{
+    struct way *way = n_drafts == 0 ? &policy->plain : &policy->drafting;
+    way->tokens = way->tokens * decay + (double)n_tokens;
+    way->seconds = way->seconds * decay + seconds;
+    way->steps++;
+    policy->steps++;
+}

@@ -1,0 +1,20 @@
+/* draft_policy.h - how many tokens to draft under `--draft auto`: at most AUTO_DRAFTS, and none while
+ * drafting gives fewer tokens a second than plain steps do. Whatever it chooses, the text is the same.
+ */
+#ifndef MTP_MTP_DRAFT_POLICY_H
+#define MTP_MTP_DRAFT_POLICY_H
+
+#include "session.h"
+
+enum { AUTO_DRAFTS = 3 };
+
+enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error);
+
+/* Drafts for the next step when the caller leaves the choice to us. */
+uint32_t draft_policy_choose(const struct draft_policy *policy);
+
+/* What a step with n_drafts drafts gave and took. */
+void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
+                        double seconds);
+
+#endif

@@ -1,0 +1,230 @@
+/* mtp_head.c - see mtp_head.h. */
+#include "mtp_head.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch_qwen35.h"
+#include "linear.h"
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+static size_t kv_bytes(const mtp_model *model, const struct mtp_session_options *options)
+{
+    const struct hparams *h = &model->hparams;
+    size_t element = options->kv_type == MTP_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    return (size_t)options->n_ctx * h->n_kv_heads * h->head_dim * element;
+}
+
+uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_options *options,
+                            uint32_t n_sequences)
+{
+    return options->draft ? 2 * (uint64_t)kv_bytes(model, options) * n_sequences : 0;
+}
+
+static bool allocate(mtp_session *s, struct mtp_state *m)
+{
+    const struct hparams *h = &s->model->hparams;
+    const struct ops *ops = s->backend->ops;
+    size_t bytes = kv_bytes(s->model, &s->options);
+    m->kv = (struct kv_cache){
+        .k = ops->alloc(s->backend, bytes),
+        .v = ops->alloc(s->backend, bytes),
+        .type = s->options.kv_type == MTP_KV_F32 ? KV_F32 : KV_F16,
+        .n_kv_heads = h->n_kv_heads,
+        .head_dim = h->head_dim,
+        .n_ctx = s->options.n_ctx,
+    };
+    m->tokens = calloc(MTP_QUEUE_ROWS, sizeof *m->tokens);
+    m->hidden = calloc((size_t)MTP_QUEUE_ROWS * h->n_embd, sizeof *m->hidden);
+    m->last_hidden = calloc(h->n_embd, sizeof *m->last_hidden);
+    m->out = calloc(h->n_embd, sizeof *m->out);
+    m->logits = calloc(h->n_vocab, sizeof *m->logits);
+    m->top = calloc(1, sizeof *m->top);
+    return m->kv.k != NULL && m->kv.v != NULL && m->tokens != NULL && m->hidden != NULL &&
+           m->last_hidden != NULL && m->out != NULL && m->logits != NULL && m->top != NULL;
+}
+
+enum mtp_status mtp_state_open(mtp_session *session, struct mtp_error *error)
+{
+    session->mtp = calloc(1, sizeof *session->mtp);
+    if (session->mtp == NULL || !allocate(session, session->mtp))
+        return mtp_fail_memory(error, "the MTP block's cache",
+                               2 * (uint64_t)kv_bytes(session->model, &session->options));
+    return MTP_OK;
+}
+
+void mtp_state_close(mtp_session *session)
+{
+    struct mtp_state *m = session->mtp;
+    if (m == NULL)
+        return;
+    size_t bytes = kv_bytes(session->model, &session->options);
+    session->backend->ops->free(session->backend, m->kv.k, bytes);
+    session->backend->ops->free(session->backend, m->kv.v, bytes);
+    free(m->tokens);
+    free(m->hidden);
+    free(m->last_hidden);
+    free(m->out);
+    free(m->logits);
+    free(m->top);
+    free(m);
+    session->mtp = NULL;
+}
+
+/* ---- passes ------------------------------------------------------------------------------ */
+
+/* work.x = eh_proj [enorm'ed embedding; hnorm'ed hidden] of every row. */
+static void join(const struct pass *p, const struct mtp_block *block, const float *hidden)
+{
+    struct workspace *work = p->work;
+    size_t n = p->h->n_embd;
+    const struct embed_args embed = {block->embedding, work->rows, work->x, p->n_rows};
+    p->ops->embed(p->backend, &embed);
+    qwen35_norm(p, work->x, block->enorm, work->pairs, 2 * n);
+    qwen35_norm(p, hidden, block->hnorm, work->pairs + n, 2 * n);
+    struct linear_input input = {p->backend, work->pairs, work->act, 2 * n, p->n_rows, false};
+    linear(&input, &block->eh_proj, work->x);
+}
+
+static void store_keys(const struct pass *p, const struct mtp_block *block,
+                       const struct kv_cache *cache)
+{
+    qwen35_norm(p, p->work->x, block->layer.attn_norm, p->work->normed, p->h->n_embd);
+    qwen35_rope_table(p);
+    qwen35_store_keys(p, &block->layer.attention, cache);
+}
+
+/* The rest of the block for the last row alone, and its draft. */
+static void predict(struct pass p, const struct mtp_block *block, struct mtp_state *m,
+                    uint32_t n_head)
+{
+    struct workspace *work = p.work;
+    size_t n = p.h->n_embd, last = (size_t)p.n_rows - 1;
+    p.n_rows = 1;
+    if (last > 0) {
+        memcpy(work->x, work->x + last * n, n * sizeof *work->x);
+        memcpy(work->normed, work->normed + last * n, n * sizeof *work->normed);
+        work->rows[0] = work->rows[last];
+        qwen35_rope_table(&p);
+    }
+    qwen35_attend_and_feed(&p, &block->layer, &m->kv);
+    qwen35_norm(&p, work->x, block->head_norm, m->out, n);
+    struct weight head = block->head;
+    head.n_out = n_head;
+    struct linear_input input = {p.backend, m->out, work->act, n, 1, false};
+    linear(&input, &head, m->logits);
+    const struct argmax_args argmax = {m->logits, m->top, n_head, 1};
+    p.ops->argmax(p.backend, &argmax);
+}
+
+/* As mtp_rows, for at most options.n_batch rows; n_head 0: keys and values only. */
+static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const float *hidden,
+                                uint32_t first, uint32_t n, uint32_t n_head,
+                                struct mtp_error *error)
+{
+    struct pass p = qwen35_pass(s, (int32_t)n);
+    const struct mtp_block *block = &s->model->mtp;
+    p.backend->layer = (int32_t)p.h->n_layers + 1;
+    for (uint32_t r = 0; r < n; r++)
+        p.work->rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
+    join(&p, block, hidden);
+    store_keys(&p, block, &s->mtp->kv);
+    if (n_head > 0)
+        predict(p, block, s->mtp, n_head);
+    return qwen35_check_fault(&p, "the MTP block, layer", p.h->n_layers, error);
+}
+
+enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,
+                         uint32_t first, uint32_t n, uint32_t n_head, struct mtp_error *error)
+{
+    uint32_t most = session->options.n_batch;
+    size_t width = session->model->hparams.n_embd;
+    for (uint32_t done = 0; done < n; done += most) {
+        uint32_t take = n - done < most ? n - done : most;
+        bool last = done + take == n;
+        enum mtp_status status = run_rows(session, tokens + done, hidden + done * width,
+                                          first + done, take, last ? n_head : 0, error);
+        if (status != MTP_OK)
+            return status;
+    }
+    return MTP_OK;
+}
+
+/* ---- the queue --------------------------------------------------------------------------- */
+
+enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error)
+{
+    struct mtp_state *m = session->mtp;
+    if (m->n_queued == 0)
+        return MTP_OK;
+    enum mtp_status status =
+        mtp_rows(session, m->tokens, m->hidden, m->filled, m->n_queued, 0, error);
+    m->filled += m->n_queued;
+    m->n_queued = 0;
+    return status;
+}
+
+static enum mtp_status push(mtp_session *s, int32_t token, struct mtp_error *error)
+{
+    struct mtp_state *m = s->mtp;
+    size_t n = s->model->hparams.n_embd;
+    enum mtp_status status = MTP_OK;
+    if (m->n_queued == MTP_QUEUE_ROWS)
+        status = mtp_catch_up(s, error);
+    m->tokens[m->n_queued] = token;
+    memcpy(m->hidden + m->n_queued * n, m->last_hidden, n * sizeof *m->hidden);
+    m->n_queued++;
+    return status;
+}
+
+enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const float *hidden,
+                         uint32_t first, uint32_t n, struct mtp_error *error)
+{
+    struct mtp_state *m = session->mtp;
+    size_t width = session->model->hparams.n_embd;
+    /* A catch-up runs in the workspace that may hold `hidden`; nothing it writes is work.hidden. */
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t position = first + i;
+        if (position > 0 && position - 1 == m->filled + m->n_queued) {
+            enum mtp_status status = push(session, tokens[i], error);
+            if (status != MTP_OK)
+                return status;
+        }
+        memcpy(m->last_hidden, hidden + i * width, width * sizeof *m->last_hidden);
+    }
+    return MTP_OK;
+}
+
+enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
+                          int32_t *drafts, struct mtp_error *error)
+{
+    struct mtp_state *m = session->mtp;
+    uint32_t first = session->lengths[0] - 1; /* row of the token at the next position */
+    enum mtp_status status = push(session, token, error);
+    if (status != MTP_OK)
+        return status;
+    status = mtp_rows(session, m->tokens, m->hidden, m->filled, m->n_queued, n_head, error);
+    m->filled += m->n_queued;
+    m->n_queued = 0;
+    for (uint32_t i = 0; status == MTP_OK && i < n; i++) {
+        drafts[i] = m->top[0];
+        if (i + 1 < n)
+            status = mtp_rows(session, &drafts[i], m->out, first + 1 + i, 1, n_head, error);
+    }
+    return status;
+}
+
+void mtp_cut(mtp_session *session, uint32_t n_positions, const float *last_hidden)
+{
+    struct mtp_state *m = session->mtp;
+    uint32_t rows = n_positions > 0 ? n_positions - 1 : 0;
+    if (m->filled > rows) {
+        m->filled = rows;
+        m->n_queued = 0;
+    } else if (m->filled + m->n_queued > rows) {
+        m->n_queued = rows - m->filled;
+    }
+    if (last_hidden != NULL)
+        memcpy(m->last_hidden, last_hidden, session->model->hparams.n_embd * sizeof *last_hidden);
+}

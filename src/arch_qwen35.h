@@ -1,0 +1,38 @@
+/* arch_qwen35.h - the trunk of qwen35 and qwen35moe, and the parts of it that the MTP block uses. */
+#ifndef MTP_SRC_ARCH_QWEN35_H
+#define MTP_SRC_ARCH_QWEN35_H
+
+#include "session.h"
+
+/* The trunk over a batch: states advance, work.hidden and work.logits are filled as their comments
+ * in workspace.h say. */
+enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
+                               struct mtp_error *error);
+
+/* A pass over work.rows: what the parts of a block share. */
+struct pass {
+    mtp_session *session;
+    struct workspace *work;
+    const struct hparams *h;
+    struct backend *backend;
+    const struct ops *ops;
+    int32_t n_rows;
+    bool speculative;
+};
+struct pass qwen35_pass(mtp_session *session, int32_t n_rows);
+
+/* dst = rms(src) * w, rows of n_embd, dst rows dst_stride apart. */
+void qwen35_norm(const struct pass *p, const float *src, const float *w, float *dst,
+                 size_t dst_stride);
+/* Rotary tables for work.rows. */
+void qwen35_rope_table(const struct pass *p);
+/* Keys and values of work.normed into the cache. */
+void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
+                       const struct kv_cache *cache);
+/* work.x += attention of work.normed over the cache; then work.x += ffn(rms(work.x)). */
+void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
+                            const struct kv_cache *cache);
+enum mtp_status qwen35_check_fault(const struct pass *p, const char *where, uint32_t layer,
+                                   struct mtp_error *error);
+
+#endif

@@ -1,0 +1,266 @@
+/* test_step.c - drafting changes speed and nothing else: tokens, logits and state equal those of a plain
+ * loop, for every depth, wherever a run ends. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "generation_fixture.h"
+#include "verify/digest.h"
+
+static const char *const drafting_models[] = {
+    REFERENCE_MODEL, "tests/golden/models/dense-f16.gguf", "tests/golden/models/dense-q4_k_m.gguf",
+    "tests/golden/models/moe-q8_0.gguf"};
+
+static const struct mtp_sampling greedy = {.temperature = 0.0f, .top_p = 1.0f};
+static const struct mtp_sampling warm = {.temperature = 0.9f, .top_k = 30, .top_p = 0.95f,
+                                         .min_p = 0.02f, .seed = 11};
+
+/* What a plain loop of sample and append gives. */
+static void plain_loop(struct run *run, mtp_model *model, const struct mtp_sampling *sampling,
+                       const int32_t *prompt, size_t n_prompt, uint32_t n_ctx)
+{
+    const struct mtp_session_options options = {.n_ctx = n_ctx};
+    mtp_session *session = fixture_session(model, &options, 1);
+    struct mtp_error error;
+    assert_int_equal(mtp_session_append(session, prompt, n_prompt, &error), MTP_OK);
+    run->digest = 0;
+    for (run->n = 0; run->n < run->most;) {
+        int32_t id;
+        assert_int_equal(mtp_session_sample(session, sampling, &id, &error), MTP_OK);
+        run->digest = digest_chain(run->digest, mtp_session_logits_digest(session));
+        run->tokens[run->n++] = id;
+        if (run->n == run->most || id == run->stop_at)
+            break;
+        assert_int_equal(mtp_session_append(session, &id, 1, &error), MTP_OK);
+    }
+    run->last_digest = mtp_session_logits_digest(session);
+    run->length = mtp_session_length(session);
+    mtp_session_close(session);
+}
+
+static void same_run(const struct run *a, const struct run *b)
+{
+    assert_int_equal(a->n, b->n);
+    assert_memory_equal(a->tokens, b->tokens, a->n * sizeof *a->tokens);
+    assert_true(a->digest == b->digest);
+    assert_true(a->last_digest == b->last_digest);
+    assert_int_equal(a->length, b->length);
+}
+
+static size_t prompt_of(const mtp_model *model, int32_t *prompt)
+{
+    if (model->hparams.n_vocab > 512) {
+        static const int32_t words[] = {1323, 375, 261, 1817, 5732, 642, 6331, 14, 323};
+        memcpy(prompt, words, sizeof words);
+        return 9;
+    }
+    fixture_random_ids(prompt, 20, model->hparams.n_vocab, 3);
+    return 20;
+}
+
+static void every_depth(const char *file, const struct mtp_sampling *sampling, uint32_t most)
+{
+    mtp_model *model = fixture_model(file);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run plain = {.most = most, .stop_at = -1}, drafted = plain;
+    plain_loop(&plain, model, sampling, prompt, n, 256);
+    uint64_t accepted = 0;
+    for (int32_t depth = MTP_DRAFT_AUTO; depth <= MTP_MAX_DRAFT; depth++) {
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+        const struct mtp_generation generation = {*sampling, depth, 0};
+        generation_run(&drafted, model, &options, &generation, prompt, n);
+        assert_int_equal(drafted.status, MTP_OK);
+        same_run(&plain, &drafted);
+        accepted += drafted.stats.accepted;
+        if (depth > 0)
+            assert_true(drafted.stats.drafted > 0);
+        else if (depth == 0)
+            assert_int_equal(drafted.stats.drafted, 0);
+    }
+    print_message("%s: %llu drafts accepted\n", file, (unsigned long long)accepted);
+    /* Heads of random weights agree with their trunk by chance only. */
+    assert_true(accepted > 0 || model->hparams.n_vocab == 512);
+    mtp_model_close(model);
+}
+
+static void greedy_text_and_logits_are_those_of_a_plain_loop_at_every_depth(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof drafting_models / sizeof drafting_models[0]; i++)
+        every_depth(drafting_models[i], &greedy, 64);
+}
+
+static void sampled_text_and_logits_are_those_of_a_plain_loop_at_every_depth(void **state)
+{
+    (void)state;
+    every_depth(REFERENCE_MODEL, &warm, 64);
+}
+
+static void an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+    const struct mtp_generation generation = {greedy, 4, 0};
+    uint64_t inside = 0;
+    for (uint32_t most = 1; most <= 24; most++) {
+        struct run plain = {.most = most, .stop_at = -1}, drafted = plain;
+        plain_loop(&plain, model, &greedy, prompt, n, 256);
+        generation_run(&drafted, model, &options, &generation, prompt, n);
+        same_run(&plain, &drafted);
+        /* The same end by its token. */
+        struct run stop = {.most = RUN_MOST, .stop_at = plain.tokens[most - 1]}, by_token = stop;
+        plain_loop(&stop, model, &greedy, prompt, n, 256);
+        generation_run(&by_token, model, &options, &generation, prompt, n);
+        same_run(&stop, &by_token);
+        inside += drafted.stats.accepted;
+    }
+    assert_true(inside > 20);
+    mtp_model_close(model);
+}
+
+static void a_session_goes_on_after_an_end_as_if_it_had_been_plain(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32], more[5] = {100, 200, 300, 400, 500};
+    size_t n = prompt_of(model, prompt);
+    uint64_t digests[2];
+    for (int32_t side = 0; side < 2; side++) {
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+        const struct mtp_generation generation = {greedy, side == 0 ? 0 : 5, 0};
+        mtp_session *session = fixture_session(model, &options, 1);
+        struct mtp_error error;
+        struct run run = {.most = 17, .stop_at = -1};
+        assert_int_equal(mtp_session_append(session, prompt, n, &error), MTP_OK);
+        generation_go_on(&run, session, &generation);
+        assert_int_equal(mtp_session_append(session, more, 5, &error), MTP_OK);
+        run.n = 0;
+        generation_go_on(&run, session, &generation);
+        digests[side] = digest_chain(run.digest, run.last_digest);
+        mtp_session_close(session);
+    }
+    assert_true(digests[0] == digests[1]);
+    mtp_model_close(model);
+}
+
+static void the_context_fills_to_its_last_position_and_not_beyond(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    for (int32_t depth = 0; depth <= 8; depth += 4) {
+        const struct mtp_session_options options = {.n_ctx = 40, .draft = true};
+        const struct mtp_generation generation = {greedy, depth, 0};
+        struct run run = {.most = RUN_MOST, .stop_at = -1};
+        generation_run(&run, model, &options, &generation, prompt, n);
+        assert_int_equal(run.status, MTP_ERR_CONTEXT);
+        assert_int_equal(run.length, 40);
+        assert_int_equal(run.n, 40 - n + 1);
+    }
+    mtp_model_close(model);
+}
+
+static void batches_threads_modes_and_instruction_sets_never_show(void **state)
+{
+    (void)state;
+    static const struct mtp_session_options variants[] = {
+        {.n_batch = 1}, {.n_batch = 2}, {.n_batch = 5}, {.n_batch = 64}, {.n_threads = 1},
+        {.n_threads = 5}, {.n_threads = 16}, {.moe_mode = MTP_MOE_PER_TOKEN},
+        {.isa = MTP_ISA_SCALAR}};
+    mtp_model *model = fixture_model("tests/golden/models/moe-q8_0.gguf");
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run plain = {.most = 48, .stop_at = -1}, run = plain;
+    plain_loop(&plain, model, &greedy, prompt, n, 128);
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        struct mtp_session_options options = variants[i];
+        options.n_ctx = 128;
+        options.draft = true;
+        const struct mtp_generation generation = {greedy, 3, 0};
+        generation_run(&run, model, &options, &generation, prompt, n);
+        same_run(&plain, &run);
+    }
+    mtp_model_close(model);
+}
+
+static void a_reduced_head_drafts_only_its_ids_and_changes_no_text(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+    struct run plain = {.most = 64, .stop_at = -1}, full = plain, part = plain;
+    plain_loop(&plain, model, &greedy, prompt, n, 256);
+    generation_run(&full, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+    generation_run(&part, model, &options, &(struct mtp_generation){greedy, 3, 300}, prompt, n);
+    same_run(&plain, &full);
+    same_run(&plain, &part);
+    assert_true(part.stats.accepted > 0);
+    assert_true(part.stats.accepted < full.stats.accepted);
+    mtp_model_close(model);
+}
+
+static void drafts_without_a_block_are_plain_steps(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model("tests/golden/models/moe-q8_0-trunk.gguf");
+    struct mtp_error why;
+    assert_false(mtp_model_can_draft(model, &why));
+    assert_non_null(strstr(why.message, "nextn.eh_proj.weight"));
+    assert_non_null(strstr(why.message, "--mtp-model"));
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run plain = {.most = 16, .stop_at = -1}, run = plain;
+    plain_loop(&plain, model, &greedy, prompt, n, 64);
+    const struct mtp_session_options options = {.n_ctx = 64, .draft = true};
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+    same_run(&plain, &run);
+    assert_int_equal(run.stats.drafted, 0);
+    mtp_model_close(model);
+}
+
+static void a_companion_drafts_as_the_whole_file_does(void **state)
+{
+    (void)state;
+    struct run runs[2];
+    for (int i = 0; i < 2; i++) {
+        mtp_model *model =
+            i == 0 ? fixture_model("tests/golden/models/moe-q8_0.gguf")
+                   : fixture_model_with("tests/golden/models/moe-q8_0-trunk.gguf",
+                                        "tests/golden/models/moe-q8_0-mtp.gguf");
+        int32_t prompt[32];
+        size_t n = prompt_of(model, prompt);
+        const struct mtp_session_options options = {.n_ctx = 128, .draft = true};
+        runs[i] = (struct run){.most = 48, .stop_at = -1};
+        generation_run(&runs[i], model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+        mtp_model_close(model);
+    }
+    same_run(&runs[0], &runs[1]);
+    assert_int_equal(runs[0].stats.accepted, runs[1].stats.accepted);
+    assert_int_equal(runs[0].stats.drafted, runs[1].stats.drafted);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_text_and_logits_are_those_of_a_plain_loop_at_every_depth),
+        cmocka_unit_test(sampled_text_and_logits_are_those_of_a_plain_loop_at_every_depth),
+        cmocka_unit_test(an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop),
+        cmocka_unit_test(a_session_goes_on_after_an_end_as_if_it_had_been_plain),
+        cmocka_unit_test(the_context_fills_to_its_last_position_and_not_beyond),
+        cmocka_unit_test(batches_threads_modes_and_instruction_sets_never_show),
+        cmocka_unit_test(a_reduced_head_drafts_only_its_ids_and_changes_no_text),
+        cmocka_unit_test(drafts_without_a_block_are_plain_steps),
+        cmocka_unit_test(a_companion_drafts_as_the_whole_file_does),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,196 @@
+/* test_strict.c - the strict check passes where it should, catches every planted bit, and names it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "generation_fixture.h"
+#include "verify/instrument.h"
+
+static const struct mtp_sampling greedy = {.temperature = 0.0f, .top_p = 1.0f};
+static const struct mtp_sampling warm = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f,
+                                         .min_p = 0.05f, .seed = 5};
+
+static size_t prompt_of(const mtp_model *model, int32_t *prompt)
+{
+    if (model->hparams.n_vocab > 512) {
+        static const int32_t words[] = {1323, 375, 261, 1817, 5732, 642, 6331, 14, 323};
+        memcpy(prompt, words, sizeof words);
+        return 9;
+    }
+    fixture_random_ids(prompt, 20, model->hparams.n_vocab, 3);
+    return 20;
+}
+
+static void proven(const char *file, struct mtp_session_options options,
+                   const struct mtp_sampling *sampling, int32_t depth, uint32_t most)
+{
+    mtp_model *model = fixture_model(file);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    options.n_ctx = 256;
+    options.draft = true;
+    options.strict = MTP_STRICT_FULL;
+    struct run run = {.most = most, .stop_at = -1};
+    generation_run(&run, model, &options, &(struct mtp_generation){*sampling, depth, 0}, prompt, n);
+    if (run.status != MTP_OK)
+        fail_msg("%s at depth %d: %s", file, depth, run.error.message);
+    assert_int_equal(run.strict.mismatches, 0);
+    assert_int_equal(run.strict.mtp_mismatches, 0);
+    assert_int_equal(run.strict.prompt_rows_checked, n);
+    /* Every row a token was drawn from, but the last of the prompt's, which counts there; and the row
+     * after the last token read. */
+    assert_true(run.strict.rows_checked >= most - 1);
+    assert_int_equal(run.strict.steps_checked, run.stats.steps);
+    mtp_model_close(model);
+}
+
+static void every_depth_is_proven_on_the_bundled_model(void **state)
+{
+    (void)state;
+    for (int32_t depth = 0; depth <= MTP_MAX_DRAFT; depth++)
+        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &greedy, depth, 48);
+}
+
+static void every_golden_model_is_proven(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"dense-f16", "moe-f32", "dense-q4_k_m", "dense-iq4_xs",
+                                        "dense-mixed", "dense-every-type", "moe-q8_0", "moe-q3_k",
+                                        "moe-fused"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char file[96];
+        snprintf(file, sizeof file, "tests/golden/models/%s.gguf", names[i]);
+        proven(file, (struct mtp_session_options){.n_batch = 7}, &greedy, 3, 40);
+        proven(file, (struct mtp_session_options){.kv_type = MTP_KV_F32}, &warm, 2, 20);
+    }
+}
+
+static void sampling_is_proven_too(void **state)
+{
+    (void)state;
+    for (int32_t depth = 0; depth <= 4; depth += 2)
+        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &warm, depth, 48);
+}
+
+static void a_spot_check_checks_one_step_in_sixteen(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true,
+                                                .strict = MTP_STRICT_SAMPLE};
+    struct run run = {.most = 100, .stop_at = -1};
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 2, 0}, prompt, n);
+    assert_int_equal(run.status, MTP_OK);
+    assert_int_equal(run.strict.prompt_rows_checked, 0);
+    assert_int_equal(run.strict.steps_checked, (run.stats.steps + 15) / 16);
+    assert_true(run.strict.rows_checked > 0);
+    mtp_model_close(model);
+}
+
+static void a_long_prompt_is_checked_row_by_row(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    mtp_model *model = fixture_model("tests/golden/models/moe-q8_0.gguf");
+    int32_t ids[N];
+    fixture_random_ids(ids, N, model->hparams.n_vocab, 77);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_batch = 33,
+                                                .strict = MTP_STRICT_FULL};
+    struct run run = {.most = 8, .stop_at = -1};
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, ids, N);
+    assert_int_equal(run.status, MTP_OK);
+    assert_int_equal(run.strict.prompt_rows_checked, N);
+    mtp_model_close(model);
+}
+
+static void one_flipped_bit_is_caught_and_named(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"matmul", "attention", "kv_store", "delta_net_state",
+                                        "conv_state", "expert", "router", "lm_head"};
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run clean = {.most = 40, .stop_at = -1};
+    const struct mtp_session_options plain = {.n_ctx = 256, .draft = true};
+    generation_run(&clean, model, &plain, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char flip[64], where[64];
+        snprintf(flip, sizeof flip, "%s:2", names[i]);
+        snprintf(where, sizeof where, "operation %s", names[i]);
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true,
+                                                    .strict = MTP_STRICT_FULL, .test_flip = flip};
+        struct run run = {.most = 40, .stop_at = -1};
+        generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+        if (run.status != MTP_ERR_STRICT || strstr(run.strict.first_difference, where) == NULL)
+            fail_msg("%s: status %d, \"%s\"", flip, run.status, run.error.message);
+        print_message("%s: %s\n", flip, run.strict.first_difference);
+        assert_int_equal(run.strict.mismatches, 1);
+        assert_int_equal(run.strict.steps_checked, 2);
+        /* No token changed: without the check nobody would have seen it. */
+        assert_memory_equal(run.tokens, clean.tokens, run.n * sizeof *run.tokens);
+    }
+    mtp_model_close(model);
+}
+
+static void a_flip_of_no_known_operation_is_refused(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "matmul", "matmul:", "matmul:x", "nothing:1", ":1"};
+    mtp_model *model = fixture_model("tests/golden/models/moe-f32.gguf");
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const struct mtp_session_options options = {.n_ctx = 16, .test_flip = texts[i]};
+        mtp_session *session = NULL;
+        struct mtp_error error;
+        assert_int_equal(mtp_session_open(&session, model, &options, &error), MTP_ERR_USAGE);
+        assert_null(session);
+    }
+    mtp_model_close(model);
+}
+
+static void a_checkpoint_takes_the_shadow_along(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true,
+                                                .strict = MTP_STRICT_FULL};
+    mtp_session *session = fixture_session(model, &options, 1);
+    mtp_checkpoint *checkpoint = NULL;
+    struct mtp_error error;
+    struct run run = {.most = 12, .stop_at = -1};
+    assert_int_equal(mtp_session_append(session, prompt, n, &error), MTP_OK);
+    assert_int_equal(mtp_checkpoint_take(&checkpoint, session, &error), MTP_OK);
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0});
+    assert_int_equal(run.status, MTP_OK);
+    assert_int_equal(mtp_checkpoint_restore(session, checkpoint, &error), MTP_OK);
+    assert_int_equal(mtp_session_append(session, prompt, n, &error), MTP_OK);
+    run.n = 0;
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 5, 0});
+    assert_int_equal(run.status, MTP_OK);
+    assert_int_equal(run.strict.mismatches + run.strict.mtp_mismatches, 0);
+    mtp_checkpoint_free(checkpoint);
+    mtp_session_close(session);
+    mtp_model_close(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_depth_is_proven_on_the_bundled_model),
+        cmocka_unit_test(every_golden_model_is_proven),
+        cmocka_unit_test(sampling_is_proven_too),
+        cmocka_unit_test(a_spot_check_checks_one_step_in_sixteen),
+        cmocka_unit_test(a_long_prompt_is_checked_row_by_row),
+        cmocka_unit_test(one_flipped_bit_is_caught_and_named),
+        cmocka_unit_test(a_flip_of_no_known_operation_is_refused),
+        cmocka_unit_test(a_checkpoint_takes_the_shadow_along),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,294 @@
+/* step.c - one step of generation: draw, draft, verify in one pass, keep what plain decoding would have
+ * given (mtp.h, mtp_session_step). Plain decoding is the same code with no drafts. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "kernels/fpcontrol.h"
+#include "mtp/draft_policy.h"
+#include "mtp/mtp_head.h"
+#include "sampler.h"
+#include "session.h"
+#include "verify/digest.h"
+#include "verify/instrument.h"
+#include "verify/strict.h"
+
+/* Heads of larger vocabularies are read in part for drafting: byte-level BPE gives frequent tokens low
+ * ids, and a draft outside the part costs only itself (docs/performance.md, "The draft head"). */
+enum { FULL_HEAD_VOCAB = 65536 };
+
+struct step {
+    mtp_session *s;
+    const struct mtp_generation *generation;
+    mtp_token_fn fn;
+    void *user;
+    struct mtp_error *error;
+    struct mtp_step_record record;
+    const float *rows[MAX_STEP_ROWS]; /* logits that record.tokens were drawn from */
+    bool stopped;                     /* fn ended the run at the last token given */
+    uint32_t n_given_drafts;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The token that follows logits row `row` at `position`. */
+static enum mtp_status draw(const struct step *step, uint32_t row, uint32_t position, int32_t *id)
+{
+    const mtp_session *s = step->s;
+    if (step->generation->sampling.temperature == 0.0f) {
+        *id = s->work.top[row];
+        return MTP_OK;
+    }
+    size_t n_vocab = s->model->hparams.n_vocab;
+    return sampler_draw(s->work.logits + row * n_vocab, (uint32_t)n_vocab,
+                        &step->generation->sampling, position, id, step->error);
+}
+
+/* Gives a token to the caller and notes it. */
+static void give(struct step *step, int32_t id, uint64_t digest, const float *row)
+{
+    struct mtp_step_record *record = &step->record;
+    uint32_t n = record->n_tokens++;
+    record->tokens[n] = id;
+    record->digests[n] = digest;
+    step->rows[n] = row;
+    step->s->stats.tokens++;
+    step->s->stats.digest = digest_chain(step->s->stats.digest, digest);
+    step->stopped = !step->fn(step->user, id, record->position + n);
+}
+
+static uint32_t drafts_wanted(const struct step *step)
+{
+    const mtp_session *s = step->s;
+    if (s->mtp == NULL)
+        return 0;
+    uint32_t n = step->generation->n_draft == MTP_DRAFT_AUTO
+                     ? draft_policy_choose(s->policy)
+                     : (uint32_t)step->generation->n_draft;
+    uint32_t room = s->options.n_ctx - s->lengths[0] - 1;
+    n = n < s->options.n_batch ? n : s->options.n_batch - 1;
+    return n < room ? n : room;
+}
+
+static uint32_t head_rows(const struct step *step)
+{
+    uint32_t n_vocab = step->s->model->hparams.n_vocab;
+    uint32_t asked = step->generation->draft_head_rows;
+    if (asked == 0)
+        return n_vocab < FULL_HEAD_VOCAB ? n_vocab : FULL_HEAD_VOCAB;
+    return asked < n_vocab ? asked : n_vocab;
+}
+
+static enum mtp_status draft(struct step *step, uint32_t n)
+{
+    struct mtp_step_record *record = &step->record;
+    if (n == 0)
+        return MTP_OK;
+    fp_control saved = fp_control_enter();
+    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step),
+                                       record->drafts, step->error);
+    fp_control_leave(saved);
+    record->n_drafts = n;
+    return status;
+}
+
+/* One pass over the drawn token and its drafts, logits of every row. */
+static enum mtp_status verify_pass(struct step *step)
+{
+    const struct mtp_step_record *record = &step->record;
+    struct batch_row rows[MAX_STEP_ROWS];
+    int32_t wanted[MAX_STEP_ROWS];
+    int32_t n = (int32_t)record->n_drafts + 1;
+    for (int32_t r = 0; r < n; r++) {
+        int32_t token = r == 0 ? record->tokens[0] : record->drafts[r - 1];
+        rows[r] = (struct batch_row){token, (int32_t)record->position + r, 0};
+        wanted[r] = r;
+    }
+    const struct forward_batch batch = {rows, n, wanted, n, n > 1};
+    mtp_session *s = step->s;
+    if (s->strict != NULL)
+        strict_before_step(s, &batch);
+    if (s->instrumented)
+        instrument_arm(s->backend, s->stats.steps);
+    enum mtp_status status = session_forward(s, &batch, step->error);
+    if (s->instrumented)
+        instrument_disarm(s->backend);
+    return status;
+}
+
+/* Gives drafts as long as each is what its row draws; *kept receives the rows that stay. */
+static enum mtp_status accept(struct step *step, uint32_t *kept)
+{
+    struct mtp_step_record *record = &step->record;
+    size_t n_vocab = step->s->model->hparams.n_vocab;
+    uint32_t row = 0;
+    for (; row < record->n_drafts && !step->stopped; row++) {
+        int32_t id;
+        enum mtp_status status = draw(step, row, record->position + 1 + row, &id);
+        if (status != MTP_OK)
+            return status;
+        if (id != record->drafts[row])
+            break;
+        const float *logits = step->s->work.logits + row * n_vocab;
+        give(step, id, digest_row(logits, n_vocab), logits);
+        step->n_given_drafts++;
+        if (step->stopped)
+            break;
+    }
+    *kept = row + 1;
+    return MTP_OK;
+}
+
+static void count(struct step *step)
+{
+    struct mtp_draft_stats *stats = &step->s->stats;
+    struct mtp_step_record *record = &step->record;
+    record->n_accepted = step->n_given_drafts;
+    stats->steps++;
+    stats->drafted += record->n_drafts;
+    stats->accepted += record->n_accepted;
+    for (uint32_t i = 0; i < record->n_drafts; i++)
+        stats->drafted_at[i]++;
+    for (uint32_t i = 0; i < record->n_accepted; i++)
+        stats->accepted_at[i]++;
+    for (uint32_t i = 0; i < record->n_drafts && i < record->n_accepted + !step->stopped; i++)
+        stats->compared_at[i]++;
+    stats->histogram[record->n_accepted]++;
+    stats->width_steps[record->n_drafts]++;
+}
+
+static enum mtp_status commit(struct step *step, uint32_t kept)
+{
+    mtp_session *s = step->s;
+    const struct mtp_step_record *record = &step->record;
+    if (s->pending > 0) {
+        fp_control saved = fp_control_enter();
+        session_keep(s, kept);
+        fp_control_leave(saved);
+    }
+    s->logits_row = kept - 1;
+    s->have_logits = true;
+    int32_t ids[MAX_STEP_ROWS];
+    for (uint32_t r = 0; r < kept; r++)
+        ids[r] = r == 0 ? record->tokens[0] : record->drafts[r - 1];
+    enum mtp_status status = MTP_OK;
+    if (s->mtp != NULL)
+        status = session_note(s, ids, record->position, kept, step->error);
+    if (status == MTP_OK && s->strict != NULL)
+        status = strict_after_step(s, kept, step->error);
+    return status;
+}
+
+static enum mtp_status extend(struct step *step)
+{
+    mtp_session *s = step->s;
+    double start = now();
+    enum mtp_status status = draft(step, drafts_wanted(step));
+    double drafted = now();
+    if (status == MTP_OK)
+        status = verify_pass(step);
+    if (status != MTP_OK)
+        return status;
+    double verified = now();
+    uint32_t kept = 1;
+    status = accept(step, &kept);
+    if (status != MTP_OK) {
+        s->broken = true; /* rows of the pass are neither kept nor taken back */
+        return status;
+    }
+    status = commit(step, kept);
+    count(step);
+    double end = now();
+    s->stats.draft_seconds += drafted - start;
+    s->stats.verify_seconds += verified - drafted;
+    s->stats.commit_seconds += end - verified;
+    if (s->policy != NULL)
+        draft_policy_learn(s->policy, step->record.n_drafts, kept, end - start);
+    return status;
+}
+
+static enum mtp_status check_generation(const mtp_session *s, const struct mtp_generation *g,
+                                        struct mtp_error *error)
+{
+    if (!s->have_logits)
+        return mtp_fail(error, MTP_ERR_USAGE, "a step needs a prompt to have been read");
+    if (g->n_draft != MTP_DRAFT_AUTO && (g->n_draft < 0 || g->n_draft > MTP_MAX_DRAFT))
+        return mtp_fail(error, MTP_ERR_USAGE, "%" PRId32 " drafts a step are outside 0..%d",
+                        g->n_draft, MTP_MAX_DRAFT);
+    return MTP_OK;
+}
+
+static void observe(const struct step *step)
+{
+    mtp_session *s = step->s;
+    if (s->observer != NULL)
+        s->observer(s->observer_user, &step->record, step->rows);
+    if (s->on_step != NULL)
+        s->on_step(s->on_step_user, &step->record, step->rows);
+}
+
+/* The row that the first token is drawn from is overwritten by the pass: observers get a copy. */
+static enum mtp_status keep_first_row(struct step *step)
+{
+    mtp_session *s = step->s;
+    size_t n_vocab = s->model->hparams.n_vocab;
+    if (s->observer == NULL && s->on_step == NULL)
+        return MTP_OK;
+    if (s->first_row == NULL)
+        s->first_row = malloc(n_vocab * sizeof *s->first_row);
+    if (s->first_row == NULL)
+        return mtp_fail_memory(step->error, "a row of logits", n_vocab * sizeof(float));
+    memcpy(s->first_row, session_logits(s), n_vocab * sizeof *s->first_row);
+    return MTP_OK;
+}
+
+enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
+                                 mtp_token_fn fn, void *user, struct mtp_error *error)
+{
+    struct step step = {session, generation, fn, user, error, {0}, {0}, false, 0};
+    enum mtp_status status = check_generation(session, generation, error);
+    int32_t id = -1;
+    step.record.position = session->lengths[0];
+    if (status == MTP_OK)
+        status = draw(&step, session->logits_row, step.record.position, &id);
+    if (status == MTP_OK)
+        status = keep_first_row(&step);
+    if (status != MTP_OK)
+        return status;
+    give(&step, id, mtp_session_logits_digest(session), session->first_row);
+    if (!step.stopped) {
+        if (step.record.position >= session->options.n_ctx)
+            return mtp_fail(error, MTP_ERR_CONTEXT, "the context of %" PRIu32 " positions is full",
+                            session->options.n_ctx);
+        status = extend(&step);
+    }
+    observe(&step);
+    return status;
+}
+
+void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats)
+{
+    *stats = session->stats;
+}
+
+void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user)
+{
+    session->on_step = fn;
+    session->on_step_user = user;
+}
+
+bool mtp_model_can_draft(const mtp_model *model, struct mtp_error *why_not)
+{
+    if (model->mtp.present)
+        return true;
+    mtp_fail(why_not, MTP_ERR_UNSUPPORTED,
+             "%s has no draft head: tensor blk.%" PRIu32 ".nextn.eh_proj.weight is missing; give a "
+             "file that holds it with --mtp-model", gguf_path(model->file), model->hparams.n_layers);
+    return false;
+}

@@ -1,0 +1,278 @@
+/* strict.c - see strict.h. */
+#include "strict.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/fpcontrol.h"
+#include "mtp/mtp_head.h"
+#include "verify/instrument.h"
+#include "verify/strict_search.h"
+
+/* ---- opening ----------------------------------------------------------------------------- */
+
+enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
+{
+    struct strict *strict = calloc(1, sizeof *strict);
+    if (strict == NULL)
+        return mtp_fail_memory(error, "the strict check", sizeof *strict);
+    session->strict = strict;
+    strict->report.mode = session->options.strict;
+    struct mtp_session_options options = session->options;
+    options.strict = MTP_STRICT_OFF;
+    options.test_flip = NULL;
+    options.progress = NULL;
+    options.n_batch = 1;
+    strict->state_bytes = session_state(session)->used;
+    strict->before = malloc(strict->state_bytes + 1);
+    strict->shadow_before = malloc(strict->state_bytes + 1);
+    strict->rows = calloc(session->options.n_batch, sizeof *strict->rows);
+    if (strict->before == NULL || strict->shadow_before == NULL || strict->rows == NULL)
+        return mtp_fail_memory(error, "copies of the state", 2 * strict->state_bytes);
+    enum mtp_status status = session_open(&strict->shadow, session->model, &options, 1, error);
+    if (status != MTP_OK)
+        return status;
+    return session_instrument(strict->shadow, error);
+}
+
+void strict_close(mtp_session *session)
+{
+    struct strict *strict = session->strict;
+    if (strict == NULL)
+        return;
+    mtp_session_close(strict->shadow);
+    free(strict->before);
+    free(strict->shadow_before);
+    free(strict->rows);
+    free(strict);
+    session->strict = NULL;
+}
+
+bool strict_checks_prompt(const mtp_session *session)
+{
+    return session->strict != NULL && session->options.strict == MTP_STRICT_FULL;
+}
+
+void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict_report *report)
+{
+    memset(report, 0, sizeof *report);
+    if (session->strict != NULL)
+        *report = session->strict->report;
+}
+
+/* ---- poison ------------------------------------------------------------------------------ */
+
+/* KV rows from the session's length on: those the pass is to write, and some more. */
+static void poison_cache(mtp_session *s, const struct kv_cache *cache, uint32_t from, uint32_t rows)
+{
+    size_t element = cache->type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t bytes = cache->n_kv_heads * cache->head_dim * element;
+    uint32_t end = from + rows + 2 * MAX_STEP_ROWS;
+    end = end < s->options.n_ctx ? end : s->options.n_ctx;
+    if (end <= from)
+        return;
+    memset((uint8_t *)cache->k + from * bytes, 0xff, (end - from) * bytes);
+    memset((uint8_t *)cache->v + from * bytes, 0xff, (end - from) * bytes);
+}
+
+static void poison(mtp_session *s, const struct forward_batch *batch)
+{
+    const struct hparams *h = &s->model->hparams;
+    for (uint32_t i = 0; i < h->n_layers; i++)
+        if (!h->recurrent[i])
+            poison_cache(s, &s->layers[i].kv, s->lengths[0], (uint32_t)batch->n_rows);
+    if (s->mtp != NULL)
+        poison_cache(s, &s->mtp->kv, s->mtp->filled, (uint32_t)batch->n_rows);
+    workspace_poison(&s->work, (size_t)batch->n_rows);
+    if (!batch->speculative)
+        return;
+    memset(s->state_arenas[1 - s->live].base, 0xff, s->state_arenas[1 - s->live].used);
+    memset(s->journal_arena.base, 0xff, s->journal_arena.used);
+}
+
+/* ---- comparing --------------------------------------------------------------------------- */
+
+static bool same_cache_rows(const struct kv_cache *a, const struct kv_cache *b, uint32_t from,
+                            uint32_t to)
+{
+    size_t element = a->type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t bytes = a->n_kv_heads * a->head_dim * element;
+    const uint8_t *ak = a->k, *av = a->v, *bk = b->k, *bv = b->v;
+    return to <= from || (memcmp(ak + from * bytes, bk + from * bytes, (to - from) * bytes) == 0 &&
+                          memcmp(av + from * bytes, bv + from * bytes, (to - from) * bytes) == 0);
+}
+
+/* All committed state: recurrent, and the KV rows that the pass added. */
+static bool same_state(const mtp_session *s, const mtp_session *shadow, uint32_t from)
+{
+    const struct arena *a = session_state(s), *b = session_state(shadow);
+    if (s->lengths[0] != shadow->lengths[0] || memcmp(a->base, b->base, a->used) != 0)
+        return false;
+    for (uint32_t i = 0; i < s->model->hparams.n_layers; i++)
+        if (!s->model->hparams.recurrent[i] &&
+            !same_cache_rows(&s->layers[i].kv, &shadow->layers[i].kv, from, s->lengths[0]))
+            return false;
+    return true;
+}
+
+/* The shadow reads one token by the plain path; its logits are in its work.logits row 0. */
+static enum mtp_status shadow_row(mtp_session *shadow, int32_t token, struct mtp_error *error)
+{
+    const struct batch_row row = {token, (int32_t)shadow->lengths[0], 0};
+    const int32_t wanted = 0;
+    const struct forward_batch batch = {&row, 1, &wanted, 1, false};
+    poison(shadow, &batch);
+    enum mtp_status status = session_forward(shadow, &batch, error);
+    if (status == MTP_OK && shadow->mtp != NULL)
+        status = session_note(shadow, &token, (uint32_t)row.position, 1, error);
+    return status;
+}
+
+/* The MTP block's rows that both have put through. They cannot change the text: counted apart. */
+static enum mtp_status compare_mtp(mtp_session *s, struct mtp_error *error)
+{
+    struct strict *strict = s->strict;
+    mtp_session *shadow = strict->shadow;
+    if (s->mtp == NULL)
+        return MTP_OK;
+    fp_control saved = fp_control_enter();
+    enum mtp_status status = mtp_catch_up(shadow, error);
+    fp_control_leave(saved);
+    uint32_t both = s->mtp->filled < shadow->mtp->filled ? s->mtp->filled : shadow->mtp->filled;
+    if (both < strict->mtp_compared)
+        strict->mtp_compared = both;
+    strict->report.mtp_mismatches +=
+        !same_cache_rows(&s->mtp->kv, &shadow->mtp->kv, strict->mtp_compared, both);
+    strict->mtp_compared = both;
+    return status;
+}
+
+static enum mtp_status differs(mtp_session *s, struct mtp_error *error)
+{
+    struct strict *strict = s->strict;
+    strict->report.mismatches++;
+    strict_search(s);
+    s->broken = true;
+    return mtp_fail(error, MTP_ERR_STRICT,
+                    "strict: the pass at position %" PRIu32 " differs from plain decoding: %s",
+                    strict->first, strict->report.first_difference);
+}
+
+/* Lets the shadow read n tokens and compares every row of logits, then all state. */
+static enum mtp_status check_rows(mtp_session *s, uint32_t n, struct mtp_error *error)
+{
+    struct strict *strict = s->strict;
+    mtp_session *shadow = strict->shadow;
+    size_t n_vocab = s->model->hparams.n_vocab;
+    bool same = true;
+    for (uint32_t r = 0; r < n; r++) {
+        enum mtp_status status = shadow_row(shadow, strict->rows[r].token, error);
+        if (status != MTP_OK)
+            return status;
+        same = same && memcmp(s->work.logits + r * n_vocab, shadow->work.logits,
+                              n_vocab * sizeof(float)) == 0;
+    }
+    if (!same || !same_state(s, shadow, strict->first))
+        return differs(s, error);
+    return compare_mtp(s, error);
+}
+
+/* ---- passes ------------------------------------------------------------------------------ */
+
+/* Notes where both sides stand, for a second run with taps, and poisons the main side. */
+static void begin(mtp_session *s, const struct forward_batch *batch)
+{
+    struct strict *strict = s->strict;
+    strict->first = s->lengths[0];
+    strict->n_rows = batch->n_rows;
+    strict->speculative = batch->speculative;
+    memcpy(strict->rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
+    memcpy(strict->before, session_state(s)->base, strict->state_bytes);
+    memcpy(strict->shadow_before, session_state(strict->shadow)->base, strict->state_bytes);
+    poison(s, batch);
+}
+
+enum mtp_status strict_prompt(mtp_session *session, const struct forward_batch *batch,
+                              struct mtp_error *error)
+{
+    if (!strict_checks_prompt(session))
+        return session_forward(session, batch, error);
+    struct strict *strict = session->strict;
+    uint32_t n = (uint32_t)batch->n_rows;
+    int32_t *all = calloc(n, sizeof *all);
+    if (all == NULL)
+        return mtp_fail_memory(error, "a list of rows", n * sizeof *all);
+    for (uint32_t r = 0; r < n; r++)
+        all[r] = (int32_t)r;
+    const struct forward_batch every = {batch->rows, batch->n_rows, all, batch->n_rows, false};
+    begin(session, &every);
+    enum mtp_status status = session_forward(session, &every, error);
+    strict->kept = n;
+    strict->step = UINT64_MAX;
+    if (status == MTP_OK)
+        status = check_rows(session, n, error);
+    if (status == MTP_OK)
+        strict->report.prompt_rows_checked += n;
+    free(all);
+    return status;
+}
+
+/* A spot check: the shadow takes over the main session's state as it stands. */
+static void copy_to_shadow(mtp_session *s)
+{
+    mtp_session *shadow = s->strict->shadow;
+    memcpy(session_state(shadow)->base, session_state(s)->base, session_state(s)->used);
+    memcpy(shadow->kv_arena.base, s->kv_arena.base, s->kv_arena.used);
+    shadow->lengths[0] = s->lengths[0];
+    if (s->mtp == NULL)
+        return;
+    mtp_cut(shadow, 0, s->mtp->last_hidden);
+    shadow->mtp->filled = s->lengths[0] > 0 ? s->lengths[0] - 1 : 0; /* nothing to compare */
+    s->strict->mtp_compared = UINT32_MAX;
+}
+
+void strict_before_step(mtp_session *session, const struct forward_batch *batch)
+{
+    struct strict *strict = session->strict;
+    strict->auditing = session->options.strict == MTP_STRICT_FULL ||
+                       session->stats.steps % STRICT_SAMPLE_EVERY == 0;
+    strict->step = session->stats.steps;
+    if (!strict->auditing)
+        return;
+    if (session->options.strict == MTP_STRICT_SAMPLE)
+        copy_to_shadow(session);
+    begin(session, batch);
+}
+
+enum mtp_status strict_after_step(mtp_session *session, uint32_t kept, struct mtp_error *error)
+{
+    struct strict *strict = session->strict;
+    if (!strict->auditing)
+        return MTP_OK;
+    strict->kept = kept;
+    enum mtp_status status = check_rows(session, kept, error);
+    if (status != MTP_OK)
+        return status;
+    strict->report.rows_checked += kept;
+    strict->report.steps_checked++;
+    return MTP_OK;
+}
+
+enum mtp_status strict_checkpoint_take(mtp_checkpoint **out, const mtp_session *session,
+                                       struct mtp_error *error)
+{
+    *out = NULL;
+    if (session->strict == NULL || session->options.strict == MTP_STRICT_SAMPLE)
+        return MTP_OK;
+    return mtp_checkpoint_take(out, session->strict->shadow, error);
+}
+
+enum mtp_status strict_checkpoint_restore(mtp_session *session, const mtp_checkpoint *checkpoint,
+                                          struct mtp_error *error)
+{
+    if (checkpoint == NULL || session->strict == NULL)
+        return MTP_OK;
+    session->strict->mtp_compared = 0;
+    return mtp_checkpoint_restore(session->strict->shadow, checkpoint, error);
+}
