@@ -11,6 +11,13 @@
 #include "model_fixture.h"
 #include "verify/digest.h"
 
+/* Sanitizers slow this program by a factor of ten: there, a sample of each check. */
+#ifdef __SANITIZE_ADDRESS__
+enum { PROMPTS = 1, WINDOWS = 1, LONG = 1000, LONG_STEP = 200 };
+#else
+enum { PROMPTS = 5, WINDOWS = 8, LONG = 5000, LONG_STEP = 1000 };
+#endif
+
 static size_t top(const float *x, size_t n)
 {
     size_t best = 0;
@@ -69,11 +76,12 @@ static void greedy_choices_agree_with_llama_cpp(void **state)
     json_t *golden = fixture_json("tests/golden/reference-greedy.json");
     const json_t *prompts = json_object_get(golden, "prompts");
     struct agreement a = {0};
-    for (size_t p = 0; p < json_array_size(prompts); p++)
+    assert_int_equal(json_array_size(prompts), 5);
+    for (size_t p = 0; p < PROMPTS; p++)
         teacher_force(model, json_array_get(prompts, p), &a);
     print_message("equal at %zu of %zu positions, widest margin %.4f\n", a.equal, a.positions,
                   a.widest);
-    assert_int_equal(a.positions, 5 * 384);
+    assert_int_equal(a.positions, PROMPTS * 384);
     assert_true(a.equal * 100 >= a.positions * 97);
     assert_true(a.widest < 0.5);
     json_decref(golden);
@@ -119,11 +127,11 @@ static void perplexity_of_held_out_text_is_that_of_float32_arithmetic(void **sta
         int32_t *ids = fixture_ids(json_object_get(text, "tokens"), &n_ids);
         assert_true(n_windows == 8 && n_ids == n_windows * length);
         double ours = 0.0, theirs = 0.0;
-        for (size_t w = 0; w < n_windows; w++) {
+        for (size_t w = 0; w < WINDOWS; w++) {
             ours += window_loss(model, ids + w * length, length);
             theirs += json_number_value(json_array_get(windows, w));
         }
-        double scored = (double)(n_windows * (length - 1));
+        double scored = (double)(WINDOWS * (length - 1));
         print_message("%s: perplexity %.4f, float32 %.4f\n",
                       json_string_value(json_object_get(text, "text")), exp(ours / scored),
                       exp(theirs / scored));
@@ -143,8 +151,8 @@ static uint64_t long_run(mtp_model *model, const int32_t *ids, size_t n, uint32_
     mtp_session *session = fixture_session(model, &options, 1);
     struct mtp_error error = {0};
     uint64_t digest = 0;
-    for (size_t done = 0; done < n; done += 1000) {
-        assert_int_equal(mtp_session_append(session, ids + done, 1000, &error), MTP_OK);
+    for (size_t done = 0; done < n; done += LONG_STEP) {
+        assert_int_equal(mtp_session_append(session, ids + done, LONG_STEP, &error), MTP_OK);
         digest = digest_chain(digest, mtp_session_logits_digest(session));
     }
     digest = digest_chain(digest, digest_row((const float *)(const void *)session_state(session)->base,
@@ -156,14 +164,13 @@ static uint64_t long_run(mtp_model *model, const int32_t *ids, size_t n, uint32_
 static void five_thousand_positions_give_the_same_bytes_in_any_chunking(void **state)
 {
     (void)state;
-    enum { N = 5000 };
     mtp_model *model = fixture_model(REFERENCE_MODEL);
-    int32_t *ids = calloc(N, sizeof *ids);
+    int32_t *ids = calloc(LONG, sizeof *ids);
     assert_non_null(ids);
-    fixture_random_ids(ids, N, model->hparams.n_vocab, 8);
-    uint64_t whole = long_run(model, ids, N, 512, 2);
-    assert_true(whole == long_run(model, ids, N, 61, 1));
-    assert_true(whole == long_run(model, ids, N, 1000, 3));
+    fixture_random_ids(ids, LONG, model->hparams.n_vocab, 8);
+    uint64_t whole = long_run(model, ids, LONG, 512, 2);
+    assert_true(whole == long_run(model, ids, LONG, 61, 1));
+    assert_true(whole == long_run(model, ids, LONG, 1000, 3));
     free(ids);
     mtp_model_close(model);
 }
