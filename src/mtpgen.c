@@ -53,7 +53,7 @@ static enum mtp_status print_info(struct mtpgen_run *run, struct mtp_error *erro
 static void choose_sampling(struct mtpgen_run *run)
 {
     const struct mtpgen_options *options = run->options;
-    struct mtp_sampling *sampling = &run->sampling;
+    struct mtp_sampling *sampling = &run->generation.sampling;
     mtp_sampling_defaults(run->model, sampling);
     sampling->seed = options->seed;
     if (!options->chat)
@@ -75,10 +75,15 @@ static void say_settings(const struct mtpgen_run *run)
     fprintf(stderr, "mtpgen: %s, %" PRIu32 " threads, %s, context %" PRIu32 "\n", info.architecture,
             mtp_session_n_threads(run->session), mtp_session_isa_name(run->session),
             mtp_session_n_ctx(run->session));
-    if (run->sampling.temperature > 0.0f)
+    const struct mtp_sampling *sampling = &run->generation.sampling;
+    if (sampling->temperature > 0.0f)
         fprintf(stderr, "mtpgen: temperature %g, top_k %" PRIu32 ", top_p %g, min_p %g, seed %"
-                PRIu64 "\n", (double)run->sampling.temperature, run->sampling.top_k,
-                (double)run->sampling.top_p, (double)run->sampling.min_p, run->sampling.seed);
+                PRIu64 "\n", (double)sampling->temperature, sampling->top_k,
+                (double)sampling->top_p, (double)sampling->min_p, sampling->seed);
+    if (run->generation.n_draft == MTP_DRAFT_AUTO)
+        fputs("mtpgen: drafts as they pay\n", stderr);
+    else
+        fprintf(stderr, "mtpgen: %" PRId32 " drafts a step\n", run->generation.n_draft);
 }
 
 static void say_counters(const struct mtpgen_run *run)
@@ -108,8 +113,38 @@ static enum mtp_status complete(struct mtpgen_run *run, const struct mtpgen_text
         status = mtpgen_prefill(run, ids, n, error);
     if (status == MTP_OK)
         status = mtpgen_generate(run, NULL, error);
+    mtpgen_warn_of_drafts(run);
     free(ids);
     return status;
+}
+
+/* What closes a run: counters, the report, its file. The status of the run goes in, that of the
+ * whole comes out; the first failure keeps its sentence. */
+static enum mtp_status report_run(struct mtpgen_run *run, enum mtp_status status,
+                                  struct mtp_error *error)
+{
+    const struct mtpgen_options *options = run->options;
+    if (status == MTP_ERR_INTERRUPTED)
+        run->report.stop = STOP_INTERRUPTED;
+    bool interrupted = run->report.stop == STOP_INTERRUPTED &&
+                       (status == MTP_OK || status == MTP_ERR_INTERRUPTED);
+    if (options->verbose && run->session != NULL && (status == MTP_OK || interrupted))
+        say_counters(run);
+    mtpgen_gather(run);
+    if (interrupted)
+        status = MTP_ERR_INTERRUPTED;
+    else if (status == MTP_OK)
+        status = mtpgen_check_strict(run, error);
+    bool complete = status == MTP_OK || interrupted || status == MTP_ERR_STRICT;
+    if (complete && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
+        fputc('\n', stderr); /* the text need not end with a line break */
+    if (complete && !options->quiet)
+        mtpgen_report_print(stderr, &run->report);
+    if (options->report_path == NULL)
+        return status;
+    bool failed = status != MTP_OK && status != MTP_ERR_INTERRUPTED;
+    enum mtp_status saved = mtpgen_json_save(run, status, failed ? NULL : error);
+    return saved == MTP_OK || failed ? status : saved;
 }
 
 /* Loads, generates and reports. */
@@ -118,10 +153,12 @@ static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_tex
 {
     double start = mtpgen_now();
     enum mtp_status status = open_model(run, error);
-    if (status == MTP_OK && run->options->info)
+    if (status != MTP_OK)
+        return status;
+    mtpgen_choose_drafting(run);
+    if (run->options->info)
         return print_info(run, error);
-    if (status == MTP_OK)
-        status = mtp_session_open(&run->session, run->model, &run->session_options, error);
+    status = mtp_session_open(&run->session, run->model, &run->session_options, error);
     if (status != MTP_OK)
         return status;
     run->report.load_seconds = mtpgen_now() - start;
@@ -132,18 +169,7 @@ static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_tex
         status = mtpgen_chat(run, given ? prompt : NULL, error);
     else
         status = complete(run, prompt, error);
-    bool interrupted = status == MTP_ERR_INTERRUPTED || run->report.stop == STOP_INTERRUPTED;
-    if (status == MTP_ERR_INTERRUPTED)
-        run->report.stop = STOP_INTERRUPTED;
-    if (status != MTP_OK && !interrupted)
-        return status;
-    if (isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
-        fputc('\n', stderr); /* the text need not end with a line break */
-    if (run->options->verbose && run->session != NULL)
-        say_counters(run);
-    if (!run->options->quiet)
-        mtpgen_report_print(stderr, &run->report);
-    return interrupted ? MTP_ERR_INTERRUPTED : MTP_OK;
+    return report_run(run, status, error);
 }
 
 static enum mtp_status run_options(const struct mtpgen_options *options, struct mtp_error *error)
@@ -161,7 +187,11 @@ static enum mtp_status run_options(const struct mtpgen_options *options, struct 
     run.progress.enabled = !options->quiet && isatty(STDERR_FILENO);
     run.session_options.progress = mtpgen_progress;
     run.session_options.user = &run.progress;
-    if (!options->info)
+    if (options->report_path != NULL && !options->info)
+        status = mtpgen_check_output(options->report_path, error);
+    if (status == MTP_OK && options->trace_path != NULL && !options->info)
+        status = mtpgen_check_output(options->trace_path, error);
+    if (status == MTP_OK && !options->info)
         status = mtpgen_read_prompt(&prompt, &given, options, error);
     if (status == MTP_OK && !given && !options->chat && !options->info)
         status = mtpgen_fail(error, MTP_ERR_USAGE,
@@ -172,6 +202,7 @@ static enum mtp_status run_options(const struct mtpgen_options *options, struct 
     mtp_model_close(run.model);
     mtpgen_text_free(&prompt);
     free(run.held);
+    free(run.ids);
     return status;
 }
 

@@ -1,6 +1,7 @@
 /* mtpgen.h - what the parts of the command share. The command sees the library through mtp.h only.
  *
- * options -> prompt -> model and session -> generation (run) or turns (chat) -> report
+ * options -> prompt -> model and session -> generation (run) or turns (chat) -> report, on standard
+ * error (report) and as a file (json)
  */
 #ifndef MTPGEN_H
 #define MTPGEN_H
@@ -77,10 +78,13 @@ enum mtpgen_stop_reason {
 struct mtpgen_report {
     double load_seconds, first_token_seconds, prefill_seconds, decode_seconds;
     uint64_t n_prefill, n_kept; /* prompt tokens read, and not read again in later turns */
-    uint64_t n_generated, n_decoded; /* n_decoded: tokens that took a pass of their own */
+    uint64_t n_generated, n_decoded; /* n_decoded: generated ones that the model read */
     enum mtpgen_stop_reason stop;
+    struct mtp_draft_stats drafts; /* of all sessions of the run: mtpgen_gather */
+    struct mtp_strict_report strict;
 };
 double mtpgen_now(void); /* seconds of a clock that does not jump */
+uint64_t mtpgen_peak_memory(void); /* KiB; 0 where the system does not tell */
 void mtpgen_report_print(FILE *out, const struct mtpgen_report *report);
 
 /* Progress on a terminal; also where a Ctrl-C stops loading and prefill. */
@@ -99,13 +103,37 @@ struct mtpgen_run {
     struct mtp_session_options session_options;
     mtp_model *model;
     mtp_session *session;
-    struct mtp_sampling sampling;
+    struct mtp_generation generation;
     struct mtpgen_progress progress;
     struct mtpgen_report report;
     double turn_start; /* when reading the prompt of this turn began */
     int32_t *held; /* ids the session holds */
     size_t n_held, held_capacity;
+    int32_t *ids; /* ids generated, of all turns, end tokens included */
+    size_t n_ids, ids_capacity;
+    bool warned; /* of a draft head that looks broken */
 };
+
+/* ---- drafting -------------------------------------------------------------------------------- */
+
+/* How many drafts a step, of which ids: from the options and what the model has. Says so when drafts
+ * were asked for that the model cannot make. To be called before a session is opened. */
+void mtpgen_choose_drafting(struct mtpgen_run *run);
+/* Adds what the session counted to the report; the session must not be used any more. */
+void mtpgen_gather(struct mtpgen_run *run);
+/* One warning a run when hardly any draft is accepted. */
+void mtpgen_warn_of_drafts(struct mtpgen_run *run);
+/* MTP_ERR_STRICT when the gathered report of a strict run shows a difference, or that nothing was
+ * compared that a token was drawn from. */
+enum mtp_status mtpgen_check_strict(const struct mtpgen_run *run, struct mtp_error *error);
+
+/* ---- report file ----------------------------------------------------------------------------- */
+
+/* Fails when a file cannot be created or written, or is a model; leaves everything as it was. */
+enum mtp_status mtpgen_check_output(const char *path, struct mtp_error *error);
+/* Writes the report of the run as docs/report.md describes it: the whole file or nothing. */
+enum mtp_status mtpgen_json_save(const struct mtpgen_run *run, enum mtp_status exit_status,
+                                 struct mtp_error *error);
 
 /* Reads ids, with progress; they count as prompt in the report. */
 enum mtp_status mtpgen_prefill(struct mtpgen_run *run, const int32_t *ids, size_t n,

@@ -94,6 +94,7 @@ static enum mtp_status align(struct chat *chat, const int32_t *ids, size_t n,
         } else {
             mtp_checkpoint_free(chat->border); /* it belongs to the session */
             chat->border = NULL;
+            mtpgen_gather(run);
             mtp_session_close(run->session);
             run->session = NULL;
             run->n_held = 0;
@@ -187,6 +188,7 @@ static enum mtp_status answer_turn(struct chat *chat, struct mtp_error *error)
     if (status == MTP_OK) {
         answer.thinking = opens_thinking(&answer, ids, n);
         status = mtpgen_generate(run, &answer, error);
+        mtpgen_warn_of_drafts(run);
     }
     if (status == MTP_OK)
         status = keep_answer(chat, &answer, error);

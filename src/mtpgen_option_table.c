@@ -54,6 +54,13 @@ const struct mtpgen_option mtpgen_own_options[] = {
     OWN_TEXT("--template, --chat-template", "chatml", GROUP_CHAT, template_name,
              "use plain ChatML instead of the file's template"),
 
+    OWN_CUSTOM("--draft", "N|auto", GROUP_DRAFT, mtpgen_apply_draft,
+               "drafts a step, 0 to 8; 3 if the model can; same text"),
+    OWN_CUSTOM("--draft-head", "auto|full|N", GROUP_DRAFT, mtpgen_apply_draft_head,
+               "draft among all ids, or the first N; auto; same text"),
+    OWN_CUSTOM("--strict", "[full|sample]", GROUP_DRAFT, mtpgen_apply_strict,
+               "compare every step with a plain run; full"),
+
     OWN_CUSTOM("-t, --threads", "N", GROUP_COMPUTING, mtpgen_apply_threads,
                "threads; default: the physical cores allowed"),
     { "--batch, -b, --batch-size", "N", GROUP_COMPUTING, KIND_U32,
@@ -63,12 +70,25 @@ const struct mtpgen_option mtpgen_own_options[] = {
     OWN_CHOICE("--isa", "auto|scalar|avx2", GROUP_COMPUTING, isa, "instruction set; same text"),
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
+    OWN_TEXT("--report", "FILE", GROUP_REPORT, report_path,
+             "write ids, acceptance and times to FILE as JSON"),
+    OWN_TEXT("--trace", "FILE", GROUP_REPORT, trace_path,
+             "record every step in FILE, for mtptrace"),
+    OWN_SET("--trace-logits", GROUP_REPORT, trace_logits, "with the logits of every token"),
     OWN_SET("-v, --verbose", GROUP_REPORT, verbose, "say more on standard error"),
-    OWN_SET("-q, --quiet", GROUP_REPORT, quiet, "no closing report, no progress, no notes"),
+    OWN_SET("-q, --quiet", GROUP_REPORT, quiet, "no closing report, no progress, no notes, no warnings"),
     OWN_SET("-h, --help", GROUP_REPORT, help, "this text"),
     OWN_SET("--version", GROUP_REPORT, version, "version of mtpgen and of its arithmetic"),
 };
 const size_t mtpgen_n_own_options = sizeof mtpgen_own_options / sizeof mtpgen_own_options[0];
+
+const struct mtpgen_option mtpgen_hidden_options[] = {
+    { "--test-flip", "OP:STEP", GROUP_HIDDEN, KIND_TEXT,
+      "flip one bit of what an operation gives at a step, for tests of --strict",
+      SESSION(test_flip), 0, 0 },
+};
+const size_t mtpgen_n_hidden_options =
+    sizeof mtpgen_hidden_options / sizeof mtpgen_hidden_options[0];
 
 /* ---- pasted from llama.cpp ------------------------------------------------------------------- */
 
@@ -85,7 +105,8 @@ const size_t mtpgen_n_own_options = sizeof mtpgen_own_options / sizeof mtpgen_ow
     { names, argument, GROUP_LLAMA, KIND_REFUSED, text, .least = 0 }
 
 #define NO_GPU "there is no GPU backend, everything runs on the CPU"
-#define NO_DRAFT "this version decodes without drafting; drafting never changes the text"
+#define DRAFT_FIXED "--draft N alone sets how many are drafted"
+#define DRAFT_SHARES "the draft head shares -t, -c and --kv with the model"
 #define OWN_ROPE "positions are encoded as the model file says"
 
 const struct mtpgen_option mtpgen_llama_options[] = {
@@ -98,7 +119,9 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     HONOURED("--samplers", "LIST", mtpgen_apply_samplers,
              "top_k, top_p, min_p, temperature in this order are what runs; others are refused"),
     HONOURED("--spec-type", "TYPE", mtpgen_apply_spec_type,
-             "none and draft-mtp are accepted, other ways of drafting are refused"),
+             "none as --draft 0, draft-mtp drafts; other ways of drafting are refused"),
+    HONOURED("--spec-draft-n-max, --draft-max, --draft-n", "N", mtpgen_apply_spec_n_max,
+             "as --draft; more than 8 is 8"),
     HONOURED("-rea, --reasoning", "on|off|auto", mtpgen_apply_reasoning,
              "on and auto as --think, off as --no-think"),
     HONOURED("--reasoning-budget", "N", mtpgen_apply_reasoning,
@@ -151,18 +174,18 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     NOTED("-lv, --verbosity, --log-verbosity", "N", "--verbose says more, --quiet less"),
     NOTED("--log-colors", "[on|off|auto]", "there are no colours"),
     NOTED("--log-prefix, --log-timestamps, --offline", NULL, "it changes nothing here"),
-    NOTED("--spec-draft-n-max, --draft-max, --draft, --draft-n", "N", NO_DRAFT),
-    NOTED("--spec-draft-n-min, --draft-min, --draft-n-min", "N", NO_DRAFT),
-    NOTED("--spec-draft-p-min, --draft-p-min", "P", NO_DRAFT),
-    NOTED("--spec-draft-p-split, --draft-p-split", "P", NO_DRAFT),
+    NOTED("--spec-draft-n-min, --draft-min, --draft-n-min", "N", DRAFT_FIXED),
+    NOTED("--spec-draft-p-min, --draft-p-min", "P", DRAFT_FIXED),
+    NOTED("--spec-draft-p-split, --draft-p-split", "P", DRAFT_FIXED),
     NOTED("--spec-draft-ngl, -ngld, --gpu-layers-draft, --n-gpu-layers-draft", "N", NO_GPU),
     NOTED("--spec-draft-device, -devd, --device-draft", "LIST", NO_GPU),
-    NOTED("--spec-draft-type-k, -ctkd, --cache-type-k-draft", "TYPE", NO_DRAFT),
-    NOTED("--spec-draft-type-v, -ctvd, --cache-type-v-draft", "TYPE", NO_DRAFT),
-    NOTED("--spec-draft-backend-sampling, --no-spec-draft-backend-sampling", NULL, NO_DRAFT),
+    NOTED("--spec-draft-type-k, -ctkd, --cache-type-k-draft", "TYPE", DRAFT_SHARES),
+    NOTED("--spec-draft-type-v, -ctvd, --cache-type-v-draft", "TYPE", DRAFT_SHARES),
+    NOTED("--spec-draft-backend-sampling, --no-spec-draft-backend-sampling", NULL,
+          "drafts are drawn with the noise of the sampler"),
     NOTED("--spec-draft-cpu-moe, -cmoed, --cpu-moe-draft", NULL, NO_GPU),
-    NOTED("-td, --threads-draft", "N", NO_DRAFT),
-    NOTED("-cd, --ctx-size-draft", "N", NO_DRAFT),
+    NOTED("-td, --threads-draft", "N", DRAFT_SHARES),
+    NOTED("-cd, --ctx-size-draft", "N", DRAFT_SHARES),
     NOTED("--repeat-last-n", "N", "repetition is not penalised"),
     NOTED("--dry-base, --dry-allowed-length, --dry-penalty-last-n", "N",
           "repetition is not penalised"),

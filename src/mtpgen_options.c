@@ -74,6 +74,10 @@ static const struct mtpgen_option *find_option(const char *name, size_t length)
         if (has_name(mtpgen_llama_options[i].names, name, length))
             return &mtpgen_llama_options[i];
     }
+    for (size_t i = 0; i < mtpgen_n_hidden_options; i++) {
+        if (has_name(mtpgen_hidden_options[i].names, name, length))
+            return &mtpgen_hidden_options[i];
+    }
     return NULL;
 }
 
@@ -161,11 +165,55 @@ enum mtp_status mtpgen_apply_cache_type(struct mtpgen_options *options, const ch
     return MTP_OK;
 }
 
+enum mtp_status mtpgen_apply_draft(struct mtpgen_options *options, const char *name,
+                                   const char *value, struct mtp_error *error)
+{
+    uint64_t n = 0;
+    bool automatic = strcmp(value, "auto") == 0;
+    if (!automatic && !mtpgen_parse_u64(value, 0, MTP_MAX_DRAFT, &n))
+        return bad_value(error, name, value, "a whole number from 0 to 8, or auto");
+    options->n_draft = automatic ? MTP_DRAFT_AUTO : (int32_t)n;
+    return MTP_OK;
+}
+
+enum mtp_status mtpgen_apply_draft_head(struct mtpgen_options *options, const char *name,
+                                        const char *value, struct mtp_error *error)
+{
+    uint64_t n = 0;
+    if (strcmp(value, "full") == 0)
+        n = UINT32_MAX;
+    else if (strcmp(value, "auto") != 0 && !mtpgen_parse_u64(value, 1, UINT32_MAX, &n))
+        return bad_value(error, name, value, "auto, full or a number of ids");
+    options->draft_head_rows = (uint32_t)n;
+    return MTP_OK;
+}
+
+enum mtp_status mtpgen_apply_strict(struct mtpgen_options *options, const char *name,
+                                    const char *value, struct mtp_error *error)
+{
+    int word = value != NULL ? find_word("full|sample", value) : 0;
+    if (word < 0)
+        return mtpgen_fail(error, MTP_ERR_USAGE, "%s=%s: the value must be full or sample", name,
+                           value);
+    options->session.strict = word == 0 ? MTP_STRICT_FULL : MTP_STRICT_SAMPLE;
+    return MTP_OK;
+}
+
+enum mtp_status mtpgen_apply_spec_n_max(struct mtpgen_options *options, const char *name,
+                                        const char *value, struct mtp_error *error)
+{
+    uint64_t n;
+    if (!mtpgen_parse_u64(value, 0, UINT32_MAX, &n))
+        return bad_value(error, name, value, "a number of drafts");
+    options->spec_n_max = n < MTP_MAX_DRAFT ? (int32_t)n : MTP_MAX_DRAFT;
+    return MTP_OK;
+}
+
 enum mtp_status mtpgen_apply_spec_type(struct mtpgen_options *options, const char *name,
                                        const char *value, struct mtp_error *error)
 {
-    (void)options;
-    if (find_word("none|draft-mtp", value) >= 0)
+    options->spec_type = find_word("none|draft-mtp", value);
+    if (options->spec_type >= 0)
         return MTP_OK;
     return mtpgen_fail(error, MTP_ERR_USAGE,
                        "%s %s: only draft-mtp and none are known; see --mtp-model", name, value);
@@ -325,6 +373,19 @@ static void set_defaults(struct mtpgen_options *options)
     options->kv_type = -1;
     options->k_type = -1;
     options->v_type = -1;
+    options->n_draft = MTPGEN_DRAFT_DEFAULT;
+    options->spec_n_max = -1;
+    options->spec_type = -1;
+}
+
+/* Whether an option whose value may be left out takes the next argument as its value. */
+static bool is_value(const struct mtpgen_option *option, const char *next)
+{
+    if (option->group == GROUP_LLAMA)
+        return find_word("on|off|auto|0|1|true|false", next) >= 0;
+    char words[64]; /* without the brackets */
+    snprintf(words, sizeof words, "%.*s", (int)strlen(option->argument) - 2, option->argument + 1);
+    return find_word(words, next) >= 0;
 }
 
 /* Takes one option at argv[*index] with its value, if any. */
@@ -349,7 +410,7 @@ static enum mtp_status take(struct mtpgen_options *options, int argc, char *cons
         return mtpgen_fail(error, MTP_ERR_USAGE, "%s takes no value", name);
     if (value == NULL && option->argument != NULL && *index + 1 < argc) {
         const char *next = argv[*index + 1];
-        if (!optional || find_word("on|off|auto|0|1|true|false", next) >= 0) {
+        if (!optional || is_value(option, next)) {
             value = next;
             ++*index;
         }
@@ -362,7 +423,8 @@ static enum mtp_status take(struct mtpgen_options *options, int argc, char *cons
     return apply(options, option, name, value, error);
 }
 
-static enum mtp_status check_together(struct mtpgen_options *options, struct mtp_error *error)
+/* Which KV type --kv, -ctk and -ctv give together. */
+static enum mtp_status check_cache_types(struct mtpgen_options *options, struct mtp_error *error)
 {
     int k = options->k_type < 0 ? MTP_KV_F16 : options->k_type;
     int v = options->v_type < 0 ? MTP_KV_F16 : options->v_type;
@@ -374,6 +436,28 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
         return mtpgen_fail(error, MTP_ERR_USAGE, "--kv and -ctk, -ctv must agree");
     options->session.kv_type =
         (enum mtp_kv_type)(options->kv_type >= 0 ? options->kv_type : k);
+    return MTP_OK;
+}
+
+/* --draft, or else what the options of llama.cpp say, in whatever order they came. */
+static void choose_draft(struct mtpgen_options *options)
+{
+    if (options->n_draft != MTPGEN_DRAFT_DEFAULT)
+        return;
+    if (options->spec_type == 0)
+        options->n_draft = 0;
+    else if (options->spec_n_max >= 0)
+        options->n_draft = options->spec_n_max;
+    else if (options->spec_type == 1)
+        options->n_draft = MTPGEN_DEFAULT_DRAFTS;
+}
+
+static enum mtp_status check_together(struct mtpgen_options *options, struct mtp_error *error)
+{
+    enum mtp_status status = check_cache_types(options, error);
+    if (status != MTP_OK)
+        return status;
+    choose_draft(options);
     options->session.moe_mode = (enum mtp_moe_mode)options->moe_mode;
     options->session.isa = (enum mtp_isa)options->isa;
     if (options->prompt != NULL && options->prompt_file != NULL)
@@ -384,6 +468,12 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
         return mtpgen_fail(error, MTP_ERR_USAGE, "a system turn belongs to a chat: add --chat");
     if (!options->chat && options->template_name != NULL)
         return mtpgen_fail(error, MTP_ERR_USAGE, "--template belongs to a chat: add --chat");
+    bool conversation = options->chat && options->prompt == NULL && options->prompt_file == NULL;
+    if (options->trace_path != NULL && conversation)
+        return mtpgen_fail(error, MTP_ERR_USAGE,
+                           "--trace records one answer: give the question with -p or -f");
+    if (options->trace_logits && options->trace_path == NULL)
+        return mtpgen_fail(error, MTP_ERR_USAGE, "--trace-logits needs --trace FILE");
     if (options->model_path == NULL && !options->help && !options->version)
         return mtpgen_fail(error, MTP_ERR_USAGE,
                            "no model given: -m FILE (mtpgen --help says more)");
@@ -394,6 +484,8 @@ enum mtp_status mtpgen_options_parse(struct mtpgen_options *options, int argc, c
                                      FILE *notes, struct mtp_error *error)
 {
     set_defaults(options);
+    options->argc = argc;
+    options->argv = argv;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-q") == 0 || strcmp(argv[i], "--quiet") == 0)
             notes = NULL;
@@ -419,8 +511,9 @@ void mtpgen_options_free(struct mtpgen_options *options)
 
 void mtpgen_print_help(FILE *out)
 {
-    static const char *const titles[] = { "Model",     "Prompt and length", "Sampling",
-                                          "Chat",      "Computing",         "Reports" };
+    static const char *const titles[] = {
+        "Model", "Prompt and length", "Sampling", "Chat", "Drafting", "Computing", "Reports",
+    };
     fputs("usage: mtpgen -m FILE [-p TEXT | -f FILE] [options]\n"
           "       mtpgen -m FILE --chat [-p TEXT] [options]\n"
           "       mtpgen -m FILE --info\n"
@@ -444,5 +537,6 @@ void mtpgen_print_help(FILE *out)
     }
     fputs("\nOptions of llama.cpp are accepted or answered; docs/from-llama.cpp.md lists them.\n"
           "Exit status: 0 done, 1 defect, 2 usage, 3 reading or writing, 4 damaged file,\n"
-          "5 unsupported model, 6 memory, 7 prompt too long, 8 not a number, 130 Ctrl-C.\n", out);
+          "5 unsupported model, 6 memory, 7 prompt too long, 8 not a number, 9 --strict found a\n"
+          "difference or compared nothing, 130 Ctrl-C.\n", out);
 }

@@ -10,6 +10,8 @@
 #include "mtp.h"
 
 struct mtpgen_options {
+    int argc;
+    char *const *argv;
     bool help, version, info, chat, verbose, quiet;
     const char *model_path, *mtp_path;
     const char *prompt, *prompt_file;
@@ -24,19 +26,31 @@ struct mtpgen_options {
     float temperature, top_p, min_p; /* NaN: not given */
     uint32_t top_k;                  /* UINT32_MAX: not given */
     uint64_t seed;
-    struct mtp_session_options session;
+    int32_t n_draft;                 /* 0..MTP_MAX_DRAFT, MTP_DRAFT_AUTO or MTPGEN_DRAFT_DEFAULT */
+    uint32_t draft_head_rows;        /* 0: auto; UINT32_MAX: all */
+    const char *trace_path;
+    bool trace_logits;
+    const char *report_path;
+    struct mtp_session_options session; /* draft is set when the model is known */
     int kv_type, moe_mode, isa;      /* enum values; -1 for kv_type: not given by --kv */
     int k_type, v_type;              /* -ctk, -ctv; -1: not given */
+    int32_t spec_n_max;              /* --spec-draft-n-max; -1: not given */
+    int spec_type;                   /* --spec-type: 0 none, 1 draft-mtp; -1: not given */
 };
+
+/* No option asks for drafts or forbids them: 3 when the model can draft, else none. */
+enum { MTPGEN_DRAFT_DEFAULT = -2, MTPGEN_DEFAULT_DRAFTS = 3 };
 
 enum mtpgen_group {
     GROUP_MODEL,
     GROUP_TEXT,
     GROUP_SAMPLING,
     GROUP_CHAT,
+    GROUP_DRAFT,
     GROUP_COMPUTING,
     GROUP_REPORT,
-    GROUP_LLAMA, /* not ours: pasted from llama.cpp */
+    GROUP_LLAMA,  /* not ours: pasted from llama.cpp */
+    GROUP_HIDDEN, /* for tests: neither in --help nor in the man page */
 };
 
 enum mtpgen_kind {
@@ -58,7 +72,7 @@ typedef enum mtp_status (*mtpgen_apply_fn)(struct mtpgen_options *options, const
 
 struct mtpgen_option {
     const char *names;    /* "-m, --model" */
-    const char *argument; /* "FILE"; NULL: none; "[WORD|WORD]": may be left out */
+    const char *argument; /* "FILE"; NULL: none; "[WORD|WORD]": may be left out, apply gets NULL */
     enum mtpgen_group group;
     enum mtpgen_kind kind;
     const char *help;
@@ -72,6 +86,8 @@ extern const struct mtpgen_option mtpgen_own_options[];
 extern const size_t mtpgen_n_own_options;
 extern const struct mtpgen_option mtpgen_llama_options[];
 extern const size_t mtpgen_n_llama_options;
+extern const struct mtpgen_option mtpgen_hidden_options[];
+extern const size_t mtpgen_n_hidden_options;
 
 /* The option with this name ("-m"), or NULL. */
 const struct mtpgen_option *mtpgen_option_find(const char *name);
@@ -99,6 +115,14 @@ enum mtp_status mtpgen_apply_seed(struct mtpgen_options *, const char *, const c
                                   struct mtp_error *);
 enum mtp_status mtpgen_apply_stop(struct mtpgen_options *, const char *, const char *,
                                   struct mtp_error *);
+enum mtp_status mtpgen_apply_draft(struct mtpgen_options *, const char *, const char *,
+                                   struct mtp_error *);
+enum mtp_status mtpgen_apply_draft_head(struct mtpgen_options *, const char *, const char *,
+                                        struct mtp_error *);
+enum mtp_status mtpgen_apply_strict(struct mtpgen_options *, const char *, const char *,
+                                    struct mtp_error *);
+enum mtp_status mtpgen_apply_spec_n_max(struct mtpgen_options *, const char *, const char *,
+                                        struct mtp_error *);
 enum mtp_status mtpgen_apply_cache_type(struct mtpgen_options *, const char *, const char *,
                                         struct mtp_error *);
 enum mtp_status mtpgen_apply_spec_type(struct mtpgen_options *, const char *, const char *,

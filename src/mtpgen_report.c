@@ -1,9 +1,12 @@
 #include "mtpgen.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "mtp/acceptance.h"
 
 double mtpgen_now(void)
 {
@@ -12,8 +15,7 @@ double mtpgen_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Peak resident memory of this process in KiB, or 0 where the system does not tell. */
-static uint64_t peak_memory(void)
+uint64_t mtpgen_peak_memory(void)
 {
     FILE *status = fopen("/proc/self/status", "re");
     uint64_t kib = 0;
@@ -53,6 +55,66 @@ static void print_rate(FILE *out, const char *label, uint64_t tokens, double sec
     fputc('\n', out);
 }
 
+static void print_percent(FILE *out, double value)
+{
+    if (isnan(value))
+        fprintf(out, "       -");
+    else
+        fprintf(out, " %5.1f %%", 100.0 * value);
+}
+
+static void print_histogram(FILE *out, const struct mtp_draft_stats *drafts, uint32_t most)
+{
+    uint64_t highest = 0;
+    for (uint32_t i = 0; i <= most; i++)
+        highest = drafts->histogram[i] > highest ? drafts->histogram[i] : highest;
+    for (uint32_t i = 0; i <= most; i++) {
+        fprintf(out, "  %-12s %" PRIu32 " | ", i == 0 ? "accepted" : "", i);
+        for (uint32_t n = acceptance_bar(drafts->histogram[i], highest, 40); n > 0; n--)
+            fputc('#', out);
+        fprintf(out, " %" PRIu64 " step%s\n", drafts->histogram[i],
+                drafts->histogram[i] == 1 ? "" : "s");
+    }
+}
+
+static void print_drafts(FILE *out, const struct mtp_draft_stats *drafts)
+{
+    struct acceptance acceptance;
+    acceptance_compute(&acceptance, drafts);
+    fprintf(out, "  %-12s %" PRIu64 " drafted, %" PRIu64 " accepted (%.1f %%) in %" PRIu64
+            " steps\n", "drafts", drafts->drafted, drafts->accepted, 100.0 * acceptance.rate,
+            drafts->steps);
+    fprintf(out, "  %-12s %.2f tokens a step, the bonus token counted\n", "mean length",
+            acceptance.mean_length);
+    fprintf(out, "  %-12s", "position");
+    for (uint32_t i = 0; i < acceptance.n_positions; i++)
+        fprintf(out, " %7" PRIu32, i + 1);
+    fprintf(out, "\n  %-12s", "conditional");
+    for (uint32_t i = 0; i < acceptance.n_positions; i++)
+        print_percent(out, acceptance.conditional[i]);
+    fprintf(out, "  of drafts after accepted ones\n  %-12s", "cumulative");
+    for (uint32_t i = 0; i < acceptance.n_positions; i++)
+        print_percent(out, acceptance.cumulative[i]);
+    fprintf(out, "  of drafts proposed\n");
+    print_histogram(out, drafts, acceptance.n_positions);
+    fprintf(out, "  %-12s draft %.3f s, verify %.3f s, commit %.3f s\n", "time",
+            drafts->draft_seconds, drafts->verify_seconds, drafts->commit_seconds);
+}
+
+static void print_strict(FILE *out, const struct mtp_strict_report *strict)
+{
+    fprintf(out, "  %-12s %s: %" PRIu64 " prompt rows, %" PRIu64 " rows, %" PRIu64
+            " steps checked, %" PRIu64 " mismatches\n", "strict",
+            strict->mode == MTP_STRICT_FULL ? "full" : "sample, a spot check",
+            strict->prompt_rows_checked, strict->rows_checked, strict->steps_checked,
+            strict->mismatches);
+    if (strict->mtp_mismatches > 0)
+        fprintf(out, "  %-12s %" PRIu64 " mismatches in the draft head's cache, on which no text "
+                "depends\n", "", strict->mtp_mismatches);
+    if (strict->first_difference[0] != '\0')
+        fprintf(out, "  %-12s %s\n", "difference", strict->first_difference);
+}
+
 void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
 {
     fprintf(out, "mtpgen:\n  %-12s %.3f s\n", "load", report->load_seconds);
@@ -62,13 +124,18 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
     if (report->n_kept > 0)
         fprintf(out, "  %-12s %" PRIu64 " tokens of earlier turns\n", "not re-read",
                 report->n_kept);
-    /* The first token comes out of prefill; the others took a pass each. */
+    /* The rate is that of tokens the model read; the first comes out of prefill. */
     fprintf(out, "  %-12s %" PRIu64 " token%s", "decode", report->n_generated,
             report->n_generated == 1 ? "" : "s");
     if (report->n_decoded > 0 && report->decode_seconds > 0.0)
         fprintf(out, ", %.1f tok/s", (double)report->n_decoded / report->decode_seconds);
     fputc('\n', out);
-    uint64_t kib = peak_memory();
+    if (report->drafts.drafted > 0)
+        print_drafts(out, &report->drafts);
+    if (report->strict.mode != MTP_STRICT_OFF)
+        print_strict(out, &report->strict);
+    fprintf(out, "  %-12s %016" PRIx64 "\n", "digest", report->drafts.digest);
+    uint64_t kib = mtpgen_peak_memory();
     if (kib > 0)
         fprintf(out, "  %-12s %.1f MiB\n", "peak memory", (double)kib / 1024.0);
     fprintf(out, "  %-12s %s\n", "stopped", reason_text(report->stop));

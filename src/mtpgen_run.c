@@ -20,19 +20,29 @@ void mtpgen_held_cut(struct mtpgen_run *run, size_t n)
         run->n_held = n;
 }
 
+/* Makes room for n ids in an array of *capacity. */
+static enum mtp_status reserve(int32_t **ids, size_t *capacity, size_t n, struct mtp_error *error)
+{
+    if (*capacity >= n)
+        return MTP_OK;
+    size_t grown_capacity = 2 * n + 256;
+    int32_t *grown = realloc(*ids, grown_capacity * sizeof *grown);
+    if (grown == NULL)
+        return mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory for %zu tokens",
+                           grown_capacity);
+    *ids = grown;
+    *capacity = grown_capacity;
+    return MTP_OK;
+}
+
 static enum mtp_status append(struct mtpgen_run *run, const int32_t *ids, size_t n,
                               struct mtp_error *error)
 {
-    if (run->held_capacity - run->n_held < n) {
-        size_t capacity = 2 * run->held_capacity + n + 256;
-        int32_t *grown = realloc(run->held, capacity * sizeof *grown);
-        if (grown == NULL)
-            return mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory for %zu tokens", capacity);
-        run->held = grown;
-        run->held_capacity = capacity;
-    }
+    enum mtp_status status = reserve(&run->held, &run->held_capacity, run->n_held + n, error);
+    if (status != MTP_OK)
+        return status;
     memcpy(run->held + run->n_held, ids, n * sizeof *ids);
-    enum mtp_status status = mtp_session_append(run->session, ids, n, error);
+    status = mtp_session_append(run->session, ids, n, error);
     run->n_held = mtp_session_length(run->session); /* whole chunks stay when it was interrupted */
     return status;
 }
@@ -58,8 +68,11 @@ struct generation {
     struct mtpgen_answer *answer;
     struct mtpgen_stopper stopper;
     mtp_decoder *decoder;
-    bool stopped;          /* by a stop text */
-    double decoding_since; /* when the first token, which prefill gave, had been shown */
+    uint64_t n_shown;
+    bool stopped; /* by a stop text */
+    enum mtpgen_stop_reason reason;
+    enum mtp_status status; /* of the last token taken; why goes to error */
+    struct mtp_error *error;
 };
 
 static enum mtp_status show(struct generation *g, const char *text, size_t length,
@@ -111,72 +124,94 @@ static enum mtp_status finish(struct generation *g, struct mtp_error *error)
     return status;
 }
 
-static enum mtp_status generate(struct generation *g, enum mtpgen_stop_reason *reason,
+/* Remembers a token that takes a position of the session, if the session goes on to hold it. */
+static enum mtp_status remember(struct mtpgen_run *run, int32_t id, uint32_t position,
                                 struct mtp_error *error)
 {
-    struct mtpgen_run *run = g->run;
-    uint64_t most = run->options->n_predict;
-    for (uint64_t n = 0; n < most; n++) {
-        if (mtpgen_interrupted()) {
-            *reason = STOP_INTERRUPTED;
-            return MTP_OK;
-        }
-        int32_t id;
-        enum mtp_status status = mtp_session_sample(run->session, &run->sampling, &id, error);
-        if (status != MTP_OK)
-            return status;
-        if (mtp_token_is_end(run->model, id) && !run->options->ignore_eos) {
-            *reason = STOP_END;
-            return MTP_OK;
-        }
-        run->report.n_generated++;
-        status = show_token(g, id, error);
-        if (n == 0) {
-            g->decoding_since = mtpgen_now();
-            if (run->report.first_token_seconds == 0.0)
-                run->report.first_token_seconds = g->decoding_since - run->turn_start;
-        }
-        if (status != MTP_OK)
-            return status;
-        if (g->stopped) {
-            *reason = STOP_TEXT;
-            return MTP_OK;
-        }
-        if (n + 1 == most)
-            break;
-        if (mtp_session_length(run->session) >= mtp_session_n_ctx(run->session)) {
-            *reason = STOP_CONTEXT;
-            return MTP_OK;
-        }
-        status = append(run, &id, 1, error);
-        if (status != MTP_OK)
-            return status;
-        run->report.n_decoded++;
-    }
-    *reason = STOP_LENGTH;
+    enum mtp_status status =
+        reserve(&run->held, &run->held_capacity, (size_t)position + 1, error);
+    if (status == MTP_OK)
+        status = reserve(&run->ids, &run->ids_capacity, run->n_ids + 1, error);
+    if (status != MTP_OK)
+        return status;
+    run->held[position] = id;
+    run->ids[run->n_ids++] = id;
     return MTP_OK;
 }
 
-enum mtp_status mtpgen_generate(struct mtpgen_run *run, struct mtpgen_answer *answer,
-                                struct mtp_error *error)
+static bool stop(struct generation *g, enum mtpgen_stop_reason reason)
 {
-    struct generation g = { run, answer, { run->options->stops, run->options->n_stops, { 0 } },
-                            NULL, false, 0.0 };
-    enum mtpgen_stop_reason reason = STOP_NONE;
+    g->reason = reason;
+    return false;
+}
+
+/* A token of a step: shows it and says whether the text goes on. */
+static bool take_token(void *user, int32_t id, uint32_t position)
+{
+    struct generation *g = user;
+    struct mtpgen_run *run = g->run;
+    g->status = remember(run, id, position, g->error);
+    if (g->status != MTP_OK)
+        return false;
+    if (mtp_token_is_end(run->model, id) && !run->options->ignore_eos)
+        return stop(g, STOP_END);
+    run->report.n_generated++;
+    g->n_shown++;
+    g->status = show_token(g, id, g->error);
+    if (run->report.first_token_seconds == 0.0)
+        run->report.first_token_seconds = mtpgen_now() - run->turn_start;
+    if (g->status != MTP_OK)
+        return false;
+    if (g->stopped)
+        return stop(g, STOP_TEXT);
+    if (g->n_shown == run->options->n_predict)
+        return stop(g, STOP_LENGTH);
+    if (position >= mtp_session_n_ctx(run->session))
+        return stop(g, STOP_CONTEXT);
+    return true;
+}
+
+static enum mtp_status generate(struct generation *g)
+{
+    struct mtpgen_run *run = g->run;
+    enum mtp_status status = MTP_OK;
+    if (run->options->n_predict == 0)
+        g->reason = STOP_LENGTH;
+    while (status == MTP_OK && g->reason == STOP_NONE) {
+        if (mtpgen_interrupted()) {
+            g->reason = STOP_INTERRUPTED;
+            return MTP_OK;
+        }
+        status = mtp_session_step(run->session, &run->generation, take_token, g, g->error);
+        run->n_held = mtp_session_length(run->session);
+        if (status == MTP_OK)
+            status = g->status;
+    }
+    return status;
+}
+
+static enum mtp_status generate_text(struct mtpgen_run *run, struct mtpgen_answer *answer,
+                                     struct mtp_error *error)
+{
+    struct generation g = { .run = run, .answer = answer, .error = error };
+    g.stopper.stops = run->options->stops;
+    g.stopper.n_stops = run->options->n_stops;
     bool progress = run->progress.enabled;
     enum mtp_status status = mtp_decoder_open(&g.decoder, run->model, error);
     if (status != MTP_OK)
         return status;
     run->progress.enabled = false;
-    status = generate(&g, &reason, error);
+    size_t before = run->n_held;
+    double start = mtpgen_now();
+    status = generate(&g);
     run->progress.enabled = progress;
-    if (g.decoding_since > 0.0)
-        run->report.decode_seconds += mtpgen_now() - g.decoding_since;
+    run->report.decode_seconds += mtpgen_now() - start;
+    run->report.n_decoded += run->n_held - before;
     if (status == MTP_ERR_INTERRUPTED) {
-        reason = STOP_INTERRUPTED;
+        g.reason = STOP_INTERRUPTED;
         status = MTP_OK;
     }
-    run->report.stop = reason;
+    run->report.stop = g.reason;
     /* After another failure too, what was held back is shown: it was generated before. */
     if (status != MTP_ERR_IO) {
         enum mtp_status flushed = finish(&g, status == MTP_OK ? error : NULL);
@@ -185,4 +220,22 @@ enum mtp_status mtpgen_generate(struct mtpgen_run *run, struct mtpgen_answer *an
     mtpgen_stopper_free(&g.stopper);
     mtp_decoder_close(g.decoder);
     return status;
+}
+
+/* With --trace there is one answer a run: mtpgen_options_parse sees to it. */
+enum mtp_status mtpgen_generate(struct mtpgen_run *run, struct mtpgen_answer *answer,
+                                struct mtp_error *error)
+{
+    const struct mtpgen_options *options = run->options;
+    if (options->trace_path == NULL)
+        return generate_text(run, answer, error);
+    mtp_trace *trace = NULL;
+    enum mtp_status status =
+        mtp_trace_create(&trace, options->trace_path, run->session, &run->generation, run->held,
+                         run->n_held, options->trace_logits, error);
+    if (status != MTP_OK)
+        return status;
+    status = generate_text(run, answer, error);
+    enum mtp_status closed = mtp_trace_close(trace, status == MTP_OK ? error : NULL);
+    return status != MTP_OK ? status : closed;
 }

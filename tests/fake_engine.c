@@ -125,6 +125,7 @@ enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
     *out = calloc(1, sizeof **out);
     (*out)->n_ctx = options->n_ctx > 0 ? options->n_ctx : 65536;
     fake.n_held = 0;
+    memset(&fake.stats, 0, sizeof fake.stats);
     fake.n_opened++;
     return MTP_OK;
 }
@@ -165,6 +166,137 @@ enum mtp_status mtp_session_sample(const mtp_session *session, const struct mtp_
     *id = *at == '\0' ? FAKE_IM_END : first_token(at, strlen(at), true, &used);
     fake.script_at += used;
     return MTP_OK;
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+static void count(uint32_t n_drafts, uint32_t n_given, bool stopped)
+{
+    struct mtp_draft_stats *stats = &fake.stats;
+    uint32_t accepted = n_given - 1;
+    stats->tokens += n_given;
+    if (stopped && n_given == 1)
+        return; /* drawn, and no pass was needed */
+    stats->steps++;
+    stats->drafted += n_drafts;
+    stats->accepted += accepted;
+    stats->histogram[accepted]++;
+    stats->width_steps[n_drafts]++;
+    for (uint32_t i = 0; i < n_drafts; i++) {
+        stats->drafted_at[i]++;
+        stats->accepted_at[i] += i < accepted;
+        stats->compared_at[i] += i < accepted + !stopped;
+    }
+    stats->verify_seconds += 0.001;
+}
+
+static uint32_t accepts(uint32_t n_drafts)
+{
+    if (fake.accepts == NULL)
+        return n_drafts;
+    uint32_t n = (uint32_t)(fake.accepts[fake.stats.steps % strlen(fake.accepts)] - '0');
+    return n < n_drafts ? n : n_drafts;
+}
+
+enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
+                                 mtp_token_fn fn, void *user, struct mtp_error *error)
+{
+    uint32_t n_drafts = (uint32_t)generation->n_draft;
+    uint32_t most = accepts(n_drafts) + 1;
+    for (uint32_t n = 1;; n++) {
+        int32_t id;
+        mtp_session_sample(session, &generation->sampling, &id, error);
+        fake.stats.digest = fake.stats.digest * 31 + (uint64_t)id;
+        bool goes_on = fn(user, id, (uint32_t)fake.n_held);
+        if (!goes_on || n == most)
+            count(n_drafts, n, !goes_on);
+        if (!goes_on)
+            return MTP_OK;
+        if (fake.fail_after != MTP_OK)
+            return mtp_fail(error, fake.fail_after, "the step failed");
+        enum mtp_status status = mtp_session_append(session, &id, 1, error);
+        if (status != MTP_OK || n == most)
+            return status;
+    }
+}
+
+enum mtp_status mtp_trace_create(mtp_trace **out, const char *path, mtp_session *session,
+                                 const struct mtp_generation *generation, const int32_t *prompt,
+                                 size_t n_prompt, bool logits, struct mtp_error *error)
+{
+    (void)path, (void)session, (void)generation, (void)logits, (void)error;
+    fake.prefix_errors += n_prompt != fake.n_held ||
+                          memcmp(prompt, fake.held, n_prompt * sizeof *prompt) != 0;
+    fake.n_traces++;
+    fake.n_traces_open++;
+    fake.n_traced_prompt = n_prompt;
+    *out = NULL;
+    return MTP_OK;
+}
+
+enum mtp_status mtp_trace_close(mtp_trace *trace, struct mtp_error *error)
+{
+    (void)trace, (void)error;
+    fake.n_traces_open--;
+    return MTP_OK;
+}
+
+bool mtp_model_can_draft(const mtp_model *model, struct mtp_error *why_not)
+{
+    (void)model;
+    if (fake.cannot_draft)
+        mtp_fail(why_not, MTP_ERR_UNSUPPORTED, "no tensor blk.6.nextn.eh_proj.weight: give a "
+                 "companion file with --mtp-model");
+    return !fake.cannot_draft;
+}
+
+void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats)
+{
+    (void)session;
+    *stats = fake.stats;
+}
+
+void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict_report *report)
+{
+    (void)session;
+    *report = fake.strict;
+}
+
+/* ---- what reports tell ----------------------------------------------------------------------- */
+
+void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)
+{
+    (void)model;
+    *info = (struct mtp_model_info){ "fake", "a \"fake\"", 65536, FAKE_N_VOCAB, 6, 1, 1000, 1200,
+                                     300 };
+}
+
+uint64_t mtp_model_digest(const mtp_model *model)
+{
+    (void)model;
+    return 0xfedcba9876543210u;
+}
+
+uint32_t mtp_session_n_threads(const mtp_session *session)
+{
+    (void)session;
+    return 2;
+}
+
+const char *mtp_session_isa_name(const mtp_session *session)
+{
+    (void)session;
+    return "scalar";
+}
+
+const char *mtp_version(void)
+{
+    return "0.0.1";
+}
+
+int mtp_arithmetic_version(void)
+{
+    return 7;
 }
 
 enum mtp_status mtp_checkpoint_take(mtp_checkpoint **out, const mtp_session *session,

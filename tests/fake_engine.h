@@ -1,6 +1,7 @@
 /* fake_engine.h - the model and session functions of mtp.h without a model, for tests of mtpgen's
  * own logic. A token is a byte; four more are <|im_start|>, <|im_end|>, <think>, </think>. What a
- * session "generates" is a script. Every append is recorded. */
+ * session "generates" is a script. Every append is recorded. How many drafts a step accepts is a
+ * script, too. */
 #ifndef TESTS_FAKE_ENGINE_H
 #define TESTS_FAKE_ENGINE_H
 
@@ -18,6 +19,12 @@ struct fake_engine {
     int32_t held[65536];      /* what the session holds */
     size_t n_held;
     size_t prefix_errors;     /* a checkpoint was restored that does not agree with held */
+    const char *accepts;      /* "203": accepted drafts of the steps, over and over; NULL: all */
+    bool cannot_draft;
+    size_t n_traces, n_traces_open, n_traced_prompt; /* traces; ids of the last one's prompt */
+    enum mtp_status fail_after; /* what a step fails with once it has given its first token */
+    struct mtp_draft_stats stats;       /* of the open session */
+    struct mtp_strict_report strict;    /* likewise, as the test sets it */
 };
 extern struct fake_engine fake;
 

@@ -317,6 +317,6 @@ run -m "$model" -f /dev/zero
 check "a prompt without end" fails_with 7 '/dev/zero' '256 MiB'
 
 if command -v mandoc >/dev/null; then
-    check "the man page is clean" mandoc -Wwarning -Tlint "$TEST_SRCDIR/docs/mtpgen.1"
+    check "the man page is clean" mandoc -Tlint -Wwarning "$TEST_SRCDIR/docs/mtpgen.1"
 fi
 finish

@@ -58,6 +58,7 @@ static enum mtp_status talk(const char *lines)
     fclose(out);
     mtp_session_close(run.session);
     free(run.held);
+    free(run.ids);
     assert_int_equal(fake.prefix_errors, 0);
     return status;
 }
@@ -218,9 +219,52 @@ static void a_stop_text_is_never_shown_nor_any_beginning_of_it_lost(void **state
     assert_int_equal(run.report.stop, STOP_END);
 }
 
+static void drafts_change_nothing_of_a_conversation(void **state)
+{
+    (void)state;
+    static const char *const accepts[] = { NULL, "0", "1", "302", "8" };
+    char text[sizeof shown], kept[4096];
+    size_t n_kept = 0;
+    for (int32_t n_draft = 0; n_draft <= MTP_MAX_DRAFT; n_draft++) {
+        for (size_t i = 0; i < sizeof accepts / sizeof accepts[0]; i++) {
+            begin(CHAT_QWEN35, "a b</think>\n\nA B C<|im_end|>b</think>\n\nB<|im_end|>c</think>"
+                               "\n\nlong enough for several runs<|im_end|>");
+            fake.accepts = accepts[i];
+            run.generation.n_draft = n_draft;
+            assert_int_equal(talk("1\n2\n3\n"), MTP_OK);
+            assert_int_equal(fake.n_opened, 1);
+            assert_int_equal(fake.n_restored, 2);
+            if (n_draft == 0 && i == 0) {
+                strcpy(text, shown);
+                strcpy(kept, held());
+                n_kept = run.report.n_kept;
+            }
+            assert_string_equal(shown, text);
+            assert_string_equal(held(), kept);
+            assert_int_equal(run.report.n_kept, n_kept);
+        }
+    }
+    assert_string_equal(text, "a b</think>\n\nA B C\nb</think>\n\nB\nc</think>\n\n"
+                              "long enough for several runs\n");
+}
+
+static void counts_of_a_session_that_had_to_be_opened_anew_are_kept(void **state)
+{
+    (void)state;
+    begin(CHAT_CHATML, "one<|im_end|>two<|im_end|>");
+    run.generation.n_draft = 2;
+    assert_int_equal(talk("a\n/clear\nb\n"), MTP_OK);
+    assert_int_equal(fake.n_opened, 2);
+    assert_int_equal(run.report.drafts.tokens, 4); /* o n e and the end token */
+    assert_int_equal(run.n_ids, 8);
+    assert_int_equal(run.report.n_generated, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(drafts_change_nothing_of_a_conversation),
+        cmocka_unit_test(counts_of_a_session_that_had_to_be_opened_anew_are_kept),
         cmocka_unit_test(a_plain_conversation_is_read_once),
         cmocka_unit_test(thinking_leaves_the_history_and_a_checkpoint_saves_reading_it_again),
         cmocka_unit_test(a_long_conversation_keeps_everything_before_the_last_answer),

@@ -62,6 +62,13 @@ static void defaults_are_greedy_whole_length_and_thinking(void **state)
     assert_int_equal(options.session.kv_type, MTP_KV_F16);
     assert_int_equal(options.session.moe_mode, MTP_MOE_GROUPED);
     assert_int_equal(options.session.isa, MTP_ISA_AUTO);
+    assert_int_equal(options.n_draft, MTPGEN_DRAFT_DEFAULT);
+    assert_int_equal(options.draft_head_rows, 0);
+    assert_int_equal(options.session.strict, MTP_STRICT_OFF);
+    assert_true(options.report_path == NULL && options.trace_path == NULL);
+    assert_null(options.session.test_flip);
+    assert_int_equal(options.argc, 5);
+    assert_string_equal(options.argv[4], "hello");
     assert_string_equal(notes, "");
 }
 
@@ -73,7 +80,16 @@ static void every_value_arrives_where_it_belongs(void **state)
                            "18446744073709551615", "-b", "64", "--ignore-eos", "--mtp-model", "y",
                            "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--chat",
                            "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
-                           "a", "--stop", "b", "-v", "-q"), MTP_OK);
+                           "a", "--stop", "b", "-v", "-q", "--draft", "5", "--draft-head", "512",
+                           "--strict", "--trace", "t", "--trace-logits", "--report", "r.json",
+                           "--test-flip", "router:3"), MTP_OK);
+    assert_int_equal(options.n_draft, 5);
+    assert_int_equal(options.draft_head_rows, 512);
+    assert_int_equal(options.session.strict, MTP_STRICT_FULL);
+    assert_string_equal(options.trace_path, "t");
+    assert_true(options.trace_logits);
+    assert_string_equal(options.report_path, "r.json");
+    assert_string_equal(options.session.test_flip, "router:3");
     assert_string_equal(options.prompt_file, "-");
     assert_int_equal(options.n_predict, 12);
     assert_int_equal(options.session.n_ctx, 4096);
@@ -109,6 +125,9 @@ static void numbers_are_read_strictly(void **state)
         { "--top-p", "0x1" }, { "--min-p", "2" }, { "--seed", "-2" }, { "--seed", "1.0" },
         { "--seed", "18446744073709551616" },     { "--batch", "0" }, { "--batch", "65537" },
         { "--moe", "all" },  { "--kv", "q8_0" },  { "--kv", "f" },    { "--isa", "avx512" },
+        { "--draft", "9" },  { "--draft", "-1" }, { "--draft", "3x" }, { "--draft", "AUTO" },
+        { "--draft-head", "0" }, { "--draft-head", "all" }, { "--draft-head", "4294967296" },
+        { "--draft-max", "many" },
         { "--moe", "grouped|per-token" },         { "--stop", "" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -167,6 +186,54 @@ static void help_and_version_need_no_model(void **state)
     assert_true(options.version);
 }
 
+static void drafts_are_a_number_or_automatic(void **state)
+{
+    (void)state;
+    for (int n = 0; n <= MTP_MAX_DRAFT; n++) {
+        char value[8];
+        snprintf(value, sizeof value, "%d", n);
+        assert_int_equal(parse("--draft", value), MTP_OK);
+        assert_int_equal(options.n_draft, n);
+    }
+    assert_int_equal(parse("--draft=auto"), MTP_OK);
+    assert_int_equal(options.n_draft, MTP_DRAFT_AUTO);
+    assert_int_equal(parse("--draft-head", "full"), MTP_OK);
+    assert_int_equal(options.draft_head_rows, UINT32_MAX);
+    assert_int_equal(parse("--draft-head", "512", "--draft-head", "auto"), MTP_OK);
+    assert_int_equal(options.draft_head_rows, 0);
+}
+
+static void strict_takes_a_word_only_when_it_is_one_of_its_own(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--strict", "-p", "full"), MTP_OK);
+    assert_int_equal(options.session.strict, MTP_STRICT_FULL);
+    assert_string_equal(options.prompt, "full");
+    assert_int_equal(parse("--strict=sample"), MTP_OK);
+    assert_int_equal(options.session.strict, MTP_STRICT_SAMPLE);
+    assert_int_equal(parse("--strict", "sample", "-n", "4"), MTP_OK);
+    assert_int_equal(options.session.strict, MTP_STRICT_SAMPLE);
+    assert_int_equal(options.n_predict, 4);
+    assert_int_equal(parse("--strict=sample", "--strict=full"), MTP_OK);
+    assert_int_equal(options.session.strict, MTP_STRICT_FULL);
+    assert_int_equal(parse("--strict=auto"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "full or sample"));
+    assert_int_equal(parse("--strict="), MTP_ERR_USAGE);
+    assert_int_equal(parse("--strict", "auto"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "'auto'"));
+}
+
+static void a_trace_is_of_one_answer(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--trace", "t", "--chat"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "-p or -f"));
+    assert_int_equal(parse("--trace", "t", "--chat", "-p", "why?"), MTP_OK);
+    assert_int_equal(parse("--trace", "t"), MTP_OK); /* a prompt from a pipe */
+    assert_int_equal(parse("--trace-logits"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "--trace FILE"));
+}
+
 /* ---- options of llama.cpp -------------------------------------------------------------------- */
 
 static const char *category(const struct mtpgen_option *option)
@@ -190,7 +257,8 @@ static char *sample_value(const char *name)
         { "-ctk", "f16" },           { "--cache-type-k", "f16" },
         { "-ctv", "f16" },           { "--cache-type-v", "f16" },
         { "--samplers", "top_k;top_p;min_p;temperature" },
-        { "--spec-type", "draft-mtp" },
+        { "--spec-type", "draft-mtp" }, { "--spec-draft-n-max", "2" },
+        { "--draft-max", "16" },     { "--draft-n", "0" },
         { "-rea", "off" },           { "--reasoning", "auto" },
         { "--reasoning-budget", "0" },
         { "--chat-template-kwargs", "{\"enable_thinking\": false}" },
@@ -294,6 +362,18 @@ static void honoured_options_do_what_they_say(void **state)
     assert_int_equal(parse("--samplers", "temperature;top_k"), MTP_ERR_USAGE);
     assert_int_equal(parse("--samplers", "penalties;top_k"), MTP_ERR_USAGE);
     assert_int_equal(parse("--spec-type", "ngram-mod"), MTP_ERR_USAGE);
+    assert_int_equal(parse("--spec-type", "draft-mtp"), MTP_OK);
+    assert_int_equal(options.n_draft, 3);
+    assert_int_equal(parse("--spec-type", "none", "--draft-max", "4"), MTP_OK);
+    assert_int_equal(options.n_draft, 0);
+    assert_int_equal(parse("--spec-draft-n-max", "2", "--spec-type", "draft-mtp"), MTP_OK);
+    assert_int_equal(options.n_draft, 2);
+    assert_int_equal(parse("--draft-n", "1"), MTP_OK);
+    assert_int_equal(options.n_draft, 1);
+    assert_int_equal(parse("--draft-max", "16"), MTP_OK);
+    assert_int_equal(options.n_draft, 8);
+    assert_int_equal(parse("--draft", "5", "--draft-max", "2", "--spec-type", "none"), MTP_OK);
+    assert_int_equal(options.n_draft, 5);
     assert_int_equal(parse("-cnv", "-no-cnv"), MTP_OK);
     assert_false(options.chat);
 }
@@ -326,6 +406,11 @@ static void no_name_stands_for_two_options(void **state)
         each_name(mtpgen_own_options[i].names, count_name, NULL);
     for (size_t i = 0; i < mtpgen_n_llama_options; i++)
         each_name(mtpgen_llama_options[i].names, count_name, NULL);
+    for (size_t i = 0; i < mtpgen_n_hidden_options; i++) {
+        const struct mtpgen_option *option = &mtpgen_hidden_options[i];
+        assert_ptr_equal(mtpgen_option_find(option->names), option); /* and no other comes first */
+        assert_int_equal(option->group, GROUP_HIDDEN);
+    }
 }
 
 static FILE *open_document(const char *name)
@@ -424,6 +509,8 @@ static void help_lists_every_option_and_fits_two_screens(void **state)
         lines += *c == '\n';
     }
     assert_true(lines <= 66);
+    for (size_t i = 0; i < mtpgen_n_hidden_options; i++)
+        assert_null(strstr(text, mtpgen_hidden_options[i].names));
     free(text);
 }
 
@@ -436,6 +523,9 @@ int main(void)
         cmocka_unit_test(what_is_no_option_is_said_in_one_sentence),
         cmocka_unit_test(options_that_contradict_each_other_are_refused),
         cmocka_unit_test(help_and_version_need_no_model),
+        cmocka_unit_test(drafts_are_a_number_or_automatic),
+        cmocka_unit_test(strict_takes_a_word_only_when_it_is_one_of_its_own),
+        cmocka_unit_test(a_trace_is_of_one_answer),
         cmocka_unit_test(every_option_of_llama_cpp_is_handled_as_its_category_says),
         cmocka_unit_test(every_refusal_names_an_option_of_ours),
         cmocka_unit_test(a_value_that_may_be_left_out_is_taken_only_when_it_is_one),

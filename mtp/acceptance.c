@@ -1,0 +1,64 @@
+#include "mtp/acceptance.h"
+
+#include <math.h>
+#include <string.h>
+
+static double ratio(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : (double)NAN;
+}
+
+void acceptance_compute(struct acceptance *out, const struct mtp_draft_stats *stats)
+{
+    memset(out, 0, sizeof *out);
+    if (stats->drafted > 0)
+        out->rate = ratio(stats->accepted, stats->drafted);
+    if (stats->steps > 0)
+        out->mean_length = ratio(stats->accepted + stats->steps, stats->steps);
+    for (uint32_t i = 0; i < MTP_MAX_DRAFT; i++) {
+        out->conditional[i] = ratio(stats->accepted_at[i], stats->compared_at[i]);
+        out->cumulative[i] = ratio(stats->accepted_at[i], stats->drafted_at[i]);
+        if (stats->drafted_at[i] > 0)
+            out->n_positions = i + 1;
+    }
+}
+
+static uint64_t chain(uint64_t before, uint64_t digest)
+{
+    return before * 0x9e3779b97f4a7c15u + digest;
+}
+
+void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *later)
+{
+    sum->steps += later->steps;
+    sum->tokens += later->tokens;
+    sum->drafted += later->drafted;
+    sum->accepted += later->accepted;
+    for (int i = 0; i < MTP_MAX_DRAFT; i++) {
+        sum->drafted_at[i] += later->drafted_at[i];
+        sum->accepted_at[i] += later->accepted_at[i];
+        sum->compared_at[i] += later->compared_at[i];
+    }
+    for (int i = 0; i <= MTP_MAX_DRAFT; i++) {
+        sum->histogram[i] += later->histogram[i];
+        sum->width_steps[i] += later->width_steps[i];
+    }
+    sum->draft_seconds += later->draft_seconds;
+    sum->verify_seconds += later->verify_seconds;
+    sum->commit_seconds += later->commit_seconds;
+    sum->digest = chain(sum->digest, later->digest);
+}
+
+bool acceptance_looks_broken(const struct mtp_draft_stats *stats)
+{
+    return stats->drafted >= ACCEPTANCE_ENOUGH_DRAFTS &&
+           stats->accepted * 100 < stats->drafted * ACCEPTANCE_LEAST_PERCENT;
+}
+
+uint32_t acceptance_bar(uint64_t count, uint64_t highest, uint32_t most)
+{
+    if (count == 0 || highest == 0)
+        return 0;
+    double length = (double)count / (double)highest * most + 0.5;
+    return length < 1.0 ? 1 : length > most ? most : (uint32_t)length;
+}

@@ -1,0 +1,80 @@
+#include "mtpgen.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "mtp/acceptance.h"
+
+void mtpgen_choose_drafting(struct mtpgen_run *run)
+{
+    const struct mtpgen_options *options = run->options;
+    struct mtp_generation *generation = &run->generation;
+    struct mtp_error why_not = { MTP_OK, "" };
+    bool can = mtp_model_can_draft(run->model, &why_not);
+    bool asked = options->n_draft != MTPGEN_DRAFT_DEFAULT && options->n_draft != 0;
+    if (asked && !can && !options->quiet)
+        fprintf(stderr, "mtpgen: note: %s; going on without drafts\n", why_not.message);
+    if (!can)
+        generation->n_draft = 0;
+    else if (options->n_draft == MTPGEN_DRAFT_DEFAULT)
+        generation->n_draft = MTPGEN_DEFAULT_DRAFTS;
+    else
+        generation->n_draft = options->n_draft;
+    struct mtp_model_info info;
+    mtp_model_get_info(run->model, &info);
+    generation->draft_head_rows =
+        options->draft_head_rows < info.n_vocab ? options->draft_head_rows : info.n_vocab;
+    run->session_options.draft = generation->n_draft != 0;
+}
+
+void mtpgen_gather(struct mtpgen_run *run)
+{
+    if (run->session == NULL)
+        return;
+    struct mtp_draft_stats stats;
+    mtp_session_get_draft_stats(run->session, &stats);
+    acceptance_add(&run->report.drafts, &stats);
+
+    struct mtp_strict_report more;
+    struct mtp_strict_report *sum = &run->report.strict;
+    mtp_session_get_strict_report(run->session, &more);
+    sum->mode = more.mode;
+    sum->prompt_rows_checked += more.prompt_rows_checked;
+    sum->rows_checked += more.rows_checked;
+    sum->steps_checked += more.steps_checked;
+    sum->mismatches += more.mismatches;
+    sum->mtp_mismatches += more.mtp_mismatches;
+    if (sum->first_difference[0] == '\0')
+        memcpy(sum->first_difference, more.first_difference, sizeof sum->first_difference);
+}
+
+void mtpgen_warn_of_drafts(struct mtpgen_run *run)
+{
+    struct mtp_draft_stats stats;
+    if (run->warned || run->options->quiet || run->session == NULL)
+        return;
+    mtp_session_get_draft_stats(run->session, &stats);
+    if (!acceptance_looks_broken(&stats))
+        return;
+    run->warned = true;
+    fprintf(stderr, "mtpgen: warning: only %" PRIu64 " of %" PRIu64 " drafts were accepted: the "
+            "draft head looks damaged or made for another model; --draft 0 does without it\n",
+            stats.accepted, stats.drafted);
+}
+
+enum mtp_status mtpgen_check_strict(const struct mtpgen_run *run, struct mtp_error *error)
+{
+    const struct mtp_strict_report *strict = &run->report.strict;
+    if (run->options->session.strict == MTP_STRICT_OFF)
+        return MTP_OK;
+    if (strict->mismatches > 0)
+        return mtpgen_fail(error, MTP_ERR_STRICT,
+                           "--strict found %" PRIu64 " mismatches with plain decoding: %s",
+                           strict->mismatches, strict->first_difference);
+    /* The first token is drawn from the prompt's last row. */
+    if (strict->prompt_rows_checked + strict->rows_checked == 0 || run->n_ids == 0)
+        return mtpgen_fail(error, MTP_ERR_STRICT,
+                           "--strict compared no row that a token was drawn from: the run was too "
+                           "short to prove anything");
+    return MTP_OK;
+}

@@ -1,0 +1,353 @@
+/* The report as JSON. docs/report.md says what every field means and its unit. */
+#include "mtpgen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "mtp/acceptance.h"
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* Arguments and paths are any bytes, JSON is UTF-8: other texts lose what is not ASCII. */
+static json_t *text(const char *value)
+{
+    if (value == NULL)
+        return json_null();
+    json_t *json = json_string(value);
+    if (json != NULL)
+        return json;
+    char *copy = strdup(value);
+    for (char *c = copy; c != NULL && *c != '\0'; c++) {
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    }
+    json = copy != NULL ? json_string(copy) : NULL;
+    free(copy);
+    return json;
+}
+
+static json_t *whole(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+/* 64 bits do not fit the numbers of most readers. */
+static json_t *hexadecimal(uint64_t value)
+{
+    return json_sprintf("%016" PRIx64, value);
+}
+
+static json_t *real(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* A value from 0 on, rounded to whole parts of 1. */
+static json_t *rounded(double value, double parts)
+{
+    bool fits = value >= 0.0 && value * parts < 1e15;
+    return real(fits ? (double)(uint64_t)(value * parts + 0.5) / parts : value);
+}
+
+/* A float as it was typed, not as binary has it. */
+static json_t *decimal(float value)
+{
+    return rounded((double)value, 1e6);
+}
+
+static json_t *milliseconds(double seconds)
+{
+    return rounded(1e3 * seconds, 1e3);
+}
+
+static json_t *rate(uint64_t n, double seconds)
+{
+    return n > 0 && seconds > 0.0 ? rounded((double)n / seconds, 1e3) : json_null();
+}
+
+static json_t *ids(const int32_t *values, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++) {
+        if (json_array_append_new(array, json_integer(values[i])) != 0)
+            break;
+    }
+    if (json_array_size(array) == n)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
+static json_t *reals(const double *values, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(array, real(values[i]));
+    return array;
+}
+
+static json_t *counts(const uint64_t *values, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(array, whole(values[i]));
+    return array;
+}
+
+/* ---- parts ----------------------------------------------------------------------------------- */
+
+static json_t *command(const struct mtpgen_options *options)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < options->argc; i++)
+        json_array_append_new(array, text(options->argv[i]));
+    return array;
+}
+
+static json_t *model(const struct mtpgen_run *run)
+{
+    struct mtp_model_info info;
+    mtp_model_get_info(run->model, &info);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "path", text(run->options->model_path),
+                     "mtp_path", text(run->options->mtp_path),
+                     "architecture", text(info.architecture), "name", text(info.name),
+                     "digest", hexadecimal(mtp_model_digest(run->model)),
+                     "n_vocab", whole(info.n_vocab), "n_layers", whole(info.n_layers),
+                     "n_mtp_layers", whole(info.n_mtp_layers),
+                     "weight_bytes", whole(info.weight_bytes),
+                     "file_bytes", whole(info.file_bytes),
+                     "bytes_per_token", whole(info.bytes_per_token));
+}
+
+static json_t *drafts(const struct mtp_generation *generation)
+{
+    return generation->n_draft == MTP_DRAFT_AUTO ? json_string("auto")
+                                                 : json_integer(generation->n_draft);
+}
+
+static const char *strict_word(enum mtp_strict_mode mode)
+{
+    return mode == MTP_STRICT_FULL ? "full" : mode == MTP_STRICT_SAMPLE ? "sample" : "off";
+}
+
+/* What was in force, defaults resolved. */
+static json_t *options(const struct mtpgen_run *run)
+{
+    const struct mtp_session_options *session = &run->session_options;
+    const struct mtp_sampling *sampling = &run->generation.sampling;
+    const mtp_session *open = run->session;
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+                     "s:b, s:b}",
+                     "draft", drafts(&run->generation),
+                     "draft_head_rows", whole(run->generation.draft_head_rows),
+                     "strict", text(strict_word(session->strict)),
+                     "n_predict", run->options->n_predict == UINT64_MAX
+                                      ? json_integer(-1) : whole(run->options->n_predict),
+                     "temperature", decimal(sampling->temperature),
+                     "top_k", whole(sampling->top_k), "top_p", decimal(sampling->top_p),
+                     "min_p", decimal(sampling->min_p),
+                     "seed", json_sprintf("%" PRIu64, sampling->seed),
+                     "n_ctx", whole(open != NULL ? mtp_session_n_ctx(open) : session->n_ctx),
+                     "threads",
+                     whole(open != NULL ? mtp_session_n_threads(open) : session->n_threads),
+                     "batch", whole(session->n_batch > 0 ? session->n_batch : 512),
+                     "kv", text(session->kv_type == MTP_KV_F32 ? "f32" : "f16"),
+                     "moe",
+                     text(session->moe_mode == MTP_MOE_PER_TOKEN ? "per-token" : "grouped"),
+                     "isa", text(open != NULL ? mtp_session_isa_name(open) : NULL),
+                     "ignore_eos", run->options->ignore_eos, "chat", run->options->chat);
+}
+
+static const char *stop_word(enum mtpgen_stop_reason stop)
+{
+    static const char *const words[] = { "none", "end", "stop", "length", "context",
+                                         "interrupted" };
+    return words[stop];
+}
+
+static json_t *strict(const struct mtp_strict_report *report)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "mode", text(strict_word(report->mode)),
+                     "rows_checked", whole(report->rows_checked),
+                     "steps_checked", whole(report->steps_checked),
+                     "prompt_rows_checked", whole(report->prompt_rows_checked),
+                     "mismatches", whole(report->mismatches),
+                     "mtp_mismatches", whole(report->mtp_mismatches),
+                     "first_difference", report->first_difference[0] != '\0'
+                                             ? text(report->first_difference) : json_null());
+}
+
+static json_t *timing(const struct mtpgen_report *report)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "load_ms", milliseconds(report->load_seconds),
+                     "ttft_ms", report->first_token_seconds > 0.0
+                                    ? milliseconds(report->first_token_seconds) : json_null(),
+                     "prefill_tok_s", rate(report->n_prefill, report->prefill_seconds),
+                     "decode_tok_s", rate(report->n_decoded, report->decode_seconds),
+                     "draft_ms", milliseconds(report->drafts.draft_seconds),
+                     "verify_ms", milliseconds(report->drafts.verify_seconds),
+                     "commit_ms", milliseconds(report->drafts.commit_seconds));
+}
+
+static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_status)
+{
+    const struct mtpgen_report *report = &run->report;
+    const struct mtp_draft_stats *stats = &report->drafts;
+    struct acceptance acceptance;
+    acceptance_compute(&acceptance, stats);
+    uint64_t kib = mtpgen_peak_memory();
+    return json_pack("{s:o, s:i, s:o, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+                     "s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
+                     "mtpgen", text(mtp_version()),
+                     "arithmetic_version", mtp_arithmetic_version(),
+                     "command", command(run->options), "model", model(run),
+                     "options", options(run),
+                     "exit_status", (int)exit_status, "stop", stop_word(report->stop),
+                     "prompt_tokens", whole(report->n_prefill),
+                     "kept_tokens", whole(report->n_kept),
+                     "tokens", ids(run->ids, run->n_ids), "n_tokens", whole(run->n_ids),
+                     "steps", whole(stats->steps), "drafted", whole(stats->drafted),
+                     "accepted", whole(stats->accepted),
+                     "mean_accepted_length", real(acceptance.mean_length),
+                     "acceptance_by_position",
+                     "conditional", reals(acceptance.conditional, acceptance.n_positions),
+                     "cumulative", reals(acceptance.cumulative, acceptance.n_positions),
+                     "histogram", counts(stats->histogram, acceptance.n_positions + 1),
+                     "digest", hexadecimal(stats->digest), "strict", strict(&report->strict),
+                     "timing", timing(report),
+                     "peak_memory_bytes", kib > 0 ? whole(1024 * kib) : json_null());
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+struct target {
+    const char *path; /* as given, for sentences */
+    char *real;       /* what is replaced, links followed */
+    char *temporary;  /* beside it; NULL: a pipe or device, which is written in place */
+    FILE *file;
+};
+
+static enum mtp_status cannot_write(const struct target *target, struct mtp_error *error)
+{
+    return mtpgen_fail(error, MTP_ERR_IO, "cannot write %s: %s", target->path, strerror(errno));
+}
+
+static bool holds_a_model(const char *path)
+{
+    char magic[4] = "";
+    FILE *file = fopen(path, "re");
+    bool found = file != NULL && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+static void target_close(struct target *target)
+{
+    if (target->file != NULL)
+        fclose(target->file);
+    if (target->temporary != NULL)
+        unlink(target->temporary);
+    free(target->temporary);
+    free(target->real);
+    memset(target, 0, sizeof *target);
+}
+
+static enum mtp_status target_open(struct target *target, const char *path,
+                                   struct mtp_error *error)
+{
+    struct stat before;
+    memset(target, 0, sizeof *target);
+    target->path = path;
+    bool exists = stat(path, &before) == 0;
+    if (exists && !S_ISREG(before.st_mode)) {
+        target->file = fopen(path, "we");
+        return target->file != NULL ? MTP_OK : cannot_write(target, error);
+    }
+    if (exists && holds_a_model(path))
+        return mtpgen_fail(error, MTP_ERR_USAGE, "%s is a model: it is not overwritten", path);
+    target->real = exists ? realpath(path, NULL) : strdup(path);
+    size_t size = target->real != NULL ? strlen(target->real) + 32 : 0;
+    target->temporary = size > 0 ? malloc(size) : NULL;
+    if (target->temporary == NULL) {
+        target_close(target);
+        return mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory to write %s", path);
+    }
+    snprintf(target->temporary, size, "%s.%ld.tmp", target->real, (long)getpid());
+    int fd = open(target->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    target->file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (target->file != NULL)
+        return MTP_OK;
+    enum mtp_status status = cannot_write(target, error);
+    if (fd < 0) { /* not ours to remove */
+        free(target->temporary);
+        target->temporary = NULL;
+    } else {
+        close(fd);
+    }
+    target_close(target);
+    return status;
+}
+
+/* One line a field: easy to read, and to take apart with line tools. */
+static bool print_fields(FILE *out, json_t *report)
+{
+    const char *key, *before = "{\n";
+    json_t *value;
+    json_object_foreach(report, key, value) {
+        fprintf(out, "%s  \"%s\": ", before, key);
+        before = ",\n";
+        if (json_dumpf(value, out, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) != 0)
+            return false;
+    }
+    fputs("\n}\n", out);
+    return fflush(out) == 0 && !ferror(out);
+}
+
+enum mtp_status mtpgen_check_output(const char *path, struct mtp_error *error)
+{
+    struct stat before;
+    struct target target;
+    if (stat(path, &before) == 0 && !S_ISREG(before.st_mode) && !S_ISDIR(before.st_mode))
+        return MTP_OK; /* opening a pipe may wait for its reader */
+    enum mtp_status status = target_open(&target, path, error);
+    if (status == MTP_OK)
+        target_close(&target);
+    return status;
+}
+
+enum mtp_status mtpgen_json_save(const struct mtpgen_run *run, enum mtp_status exit_status,
+                                 struct mtp_error *error)
+{
+    const char *path = run->options->report_path;
+    struct target target;
+    json_t *report = whole_report(run, exit_status);
+    if (report == NULL)
+        return mtpgen_fail(error, MTP_ERR_MEMORY, "not enough memory for the report %s", path);
+    enum mtp_status status = target_open(&target, path, error);
+    if (status == MTP_OK) {
+        bool written = print_fields(target.file, report);
+        if (written && target.temporary != NULL)
+            written = fsync(fileno(target.file)) == 0 &&
+                      rename(target.temporary, target.real) == 0;
+        if (!written)
+            status = cannot_write(&target, error);
+        if (written) { /* nothing to remove: it has its name now */
+            free(target.temporary);
+            target.temporary = NULL;
+        }
+        target_close(&target);
+    }
+    json_decref(report);
+    return status;
+}
