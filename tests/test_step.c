@@ -91,13 +91,13 @@ static void greedy_text_and_logits_are_those_of_a_plain_loop_at_every_depth(void
 {
     (void)state;
     for (size_t i = 0; i < sizeof drafting_models / sizeof drafting_models[0]; i++)
-        every_depth(drafting_models[i], &greedy, 64);
+        every_depth(drafting_models[i], &greedy, RUN_LENGTH(64));
 }
 
 static void sampled_text_and_logits_are_those_of_a_plain_loop_at_every_depth(void **state)
 {
     (void)state;
-    every_depth(REFERENCE_MODEL, &warm, 64);
+    every_depth(REFERENCE_MODEL, &warm, RUN_LENGTH(64));
 }
 
 static void an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop(void **state)
@@ -109,7 +109,7 @@ static void an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop(
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
     const struct mtp_generation generation = {greedy, 4, 0};
     uint64_t inside = 0;
-    for (uint32_t most = 1; most <= 24; most++) {
+    for (uint32_t most = 1; most <= RUN_LENGTH(24); most++) {
         struct run plain = {.most = most, .stop_at = -1}, drafted = plain;
         plain_loop(&plain, model, &greedy, prompt, n, 256);
         generation_run(&drafted, model, &options, &generation, prompt, n);
@@ -121,7 +121,7 @@ static void an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop(
         same_run(&stop, &by_token);
         inside += drafted.stats.accepted;
     }
-    assert_true(inside > 20);
+    assert_true(inside > RUN_LENGTH(24));
     mtp_model_close(model);
 }
 

@@ -51,7 +51,7 @@ static void every_depth_is_proven_on_the_bundled_model(void **state)
 {
     (void)state;
     for (int32_t depth = 0; depth <= MTP_MAX_DRAFT; depth++)
-        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &greedy, depth, 48);
+        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &greedy, depth, RUN_LENGTH(48));
 }
 
 static void every_golden_model_is_proven(void **state)
@@ -63,8 +63,8 @@ static void every_golden_model_is_proven(void **state)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char file[96];
         snprintf(file, sizeof file, "tests/golden/models/%s.gguf", names[i]);
-        proven(file, (struct mtp_session_options){.n_batch = 7}, &greedy, 3, 40);
-        proven(file, (struct mtp_session_options){.kv_type = MTP_KV_F32}, &warm, 2, 20);
+        proven(file, (struct mtp_session_options){.n_batch = 7}, &greedy, 3, RUN_LENGTH(40));
+        proven(file, (struct mtp_session_options){.kv_type = MTP_KV_F32}, &warm, 2, RUN_LENGTH(20));
     }
 }
 
@@ -72,7 +72,7 @@ static void sampling_is_proven_too(void **state)
 {
     (void)state;
     for (int32_t depth = 0; depth <= 4; depth += 2)
-        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &warm, depth, 48);
+        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &warm, depth, RUN_LENGTH(48));
 }
 
 static void a_spot_check_checks_one_step_in_sixteen(void **state)

@@ -194,8 +194,44 @@ static void a_trunk_without_its_block_computes_the_same_with_the_companion(void 
     assert_memory_equal(&whole, &split, sizeof whole);
 }
 
-int main(void)
+/* qwen35-tiny.gguf (21 MB of random F16 weights) is not in the tree: its path may be given. */
+static const char *tiny_path;
+
+static void qwen35_tiny_gives_the_logits_of_transformers(void **state)
 {
+    (void)state;
+    mtp_model *model = NULL;
+    struct mtp_error error;
+    if (mtp_model_open(&model, tiny_path, NULL, &error) != MTP_OK)
+        fail_msg("%s", error.message);
+    json_t *golden = fixture_json("tests/golden/qwen35-tiny.golden.json");
+    const struct mtp_session_options options = {.n_ctx = 256};
+    mtp_session *session = fixture_session(model, &options, 1);
+    size_t n = 0;
+    int32_t *ids = fixture_ids(json_object_get(golden, "tokens"), &n);
+    float *logits = calloc(n * model->hparams.n_vocab, sizeof *logits);
+    assert_true(logits != NULL && n == 160);
+    fixture_run(session, 0, ids, n, 37, logits);
+    struct difference d = compare(logits, model->hparams.n_vocab, golden, golden);
+    print_message("qwen35-tiny: largest %.6f, top-1 %zu of %zu, clear %zu of %zu\n", d.largest,
+                  d.top1, n, d.clear_top1, d.clear);
+    assert_true(d.largest < 0.02);
+    assert_int_equal(d.clear_top1, d.clear);
+    free(logits);
+    free(ids);
+    json_decref(golden);
+    mtp_session_close(session);
+    mtp_model_close(model);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tiny[] = {
+        cmocka_unit_test(qwen35_tiny_gives_the_logits_of_transformers)};
+    if (argc > 1) {
+        tiny_path = argv[1];
+        return cmocka_run_group_tests(tiny, NULL, NULL);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float_models_give_the_logits_of_transformers),
         cmocka_unit_test(a_float_model_with_halves_in_its_cache_stays_within_two_hundredths),
