@@ -1,0 +1,58 @@
+# mtpgen_lib.sh - how scripts run mtpgen and look at what came of it; after lib.sh.
+
+mtpgen=$TEST_BUILDDIR/mtpgen
+model=$TEST_SRCDIR/models/ref-qwen35moe-Q4_K_M.gguf
+out=$scratch/out
+err=$scratch/err
+prompt='It was a dark and stormy night'
+
+# Runs mtpgen with standard input from $input; status, $out and $err stay for the checks.
+input=/dev/null
+run() { # one thread: others may need the machine, and threads that wait for each other crawl then
+    "$mtpgen" -t 1 "$@" <"$input" >"$out" 2>"$err"
+    status=$?
+}
+
+# status_is N TEXT...: the exit status was N and standard error has each TEXT.
+status_is() {
+    wanted=$1
+    shift
+    cat "$err"
+    if [ "$status" -ne "$wanted" ]; then
+        echo "exit status $status, not $wanted"
+        return 1
+    fi
+    for text in "$@"; do
+        grep -qF -e "$text" "$err" || {
+            echo "standard error lacks: $text"
+            return 1
+        }
+    done
+}
+
+# fails_with N TEXT...: the same, and standard error is one sentence of mtpgen and nothing else.
+fails_with() {
+    status_is "$@" || return 1
+    [ "$(wc -l <"$err")" -eq 1 ] && grep -q '^mtpgen: ' "$err" && [ ! -s "$out" ]
+}
+
+# The output is not empty and equal to (different from) FILE.
+same_as() {
+    [ -s "$out" ] && cmp "$1" "$out"
+}
+
+differs_from() {
+    [ -s "$out" ] && ! cmp -s "$1" "$out"
+}
+
+lacks() {
+    [ -s "$out" ] && ! grep -qF -e "$1" "$out"
+}
+
+# The output is not empty and the beginning of FILE, or the other way round.
+begins_as() {
+    size=$(wc -c <"$out")
+    [ "$size" -le "$(wc -c <"$1")" ] || size=$(wc -c <"$1")
+    [ "$size" -gt 0 ] && head -c "$size" "$1" >"$scratch/a" && head -c "$size" "$out" |
+        cmp - "$scratch/a"
+}
