@@ -19,7 +19,7 @@ install_to_stage() {
 }
 
 everything_is_there() {
-    for name in mtp.h libmtp.so libmtp.a libmtp.pc mtpgen mtpgen.1; do
+    for name in mtp.h libmtp.so libmtp.a libmtp.pc mtpgen mtpgen.1 mtptrace mtptrace.1; do
         [ -n "$(find "$stage" -name "$name")" ] || {
             echo "$name was not installed"
             return 1
