@@ -190,7 +190,7 @@ static void drafts_are_a_number_or_automatic(void **state)
 {
     (void)state;
     for (int n = 0; n <= MTP_MAX_DRAFT; n++) {
-        char value[8];
+        char value[16];
         snprintf(value, sizeof value, "%d", n);
         assert_int_equal(parse("--draft", value), MTP_OK);
         assert_int_equal(options.n_draft, n);
