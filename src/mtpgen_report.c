@@ -29,9 +29,9 @@ uint64_t mtpgen_peak_memory(void)
     return kib;
 }
 
-static const char *reason_text(enum mtpgen_stop_reason reason)
+static const char *reason_text(const struct mtpgen_report *report)
 {
-    switch (reason) {
+    switch (report->stop) {
     case STOP_END:
         return "end (an end token)";
     case STOP_TEXT:
@@ -43,7 +43,7 @@ static const char *reason_text(enum mtpgen_stop_reason reason)
     case STOP_INTERRUPTED:
         return "interrupted";
     default:
-        return "nothing generated";
+        return report->n_generated > 0 ? "by a failure" : "nothing generated";
     }
 }
 
@@ -138,7 +138,7 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
     uint64_t kib = mtpgen_peak_memory();
     if (kib > 0)
         fprintf(out, "  %-12s %.1f MiB\n", "peak memory", (double)kib / 1024.0);
-    fprintf(out, "  %-12s %s\n", "stopped", reason_text(report->stop));
+    fprintf(out, "  %-12s %s\n", "stopped", reason_text(report));
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */

@@ -120,7 +120,7 @@ check "a strict run without a token proves nothing" status_is 9 'compared no row
 run -m "$model" -p "$prompt" -n 1 --strict
 check "one token comes from the prompt's last row" status_is 0 ' 0 mismatches'
 run -m "$model" -p "$prompt" -n 40 --strict --test-flip matmul:2 --report "$json"
-check "a flipped bit is found" status_is 9 'matmul'
+check "a flipped bit is found" status_is 9 'matmul' 'stopped      by a failure'
 check "and told in the report" test "$(member mismatches)" -gt 0 -a -n "$(field exit_status |
     grep 9)"
 run -m "$model" -p "$prompt" -n 40 --test-flip nonsense:2
