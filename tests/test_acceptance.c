@@ -21,9 +21,11 @@
 #define SANITIZED 1
 #endif
 #ifdef SANITIZED /* ten times slower: less of the same */
-enum { WINDOWS = 1, STRIDE = 8, GENERATED = 64 };
+enum { WINDOWS = 1, STRIDE = 8, ANCHOR_STEP = 4, MOST_POINTS = 5 };
+enum { GENERATED = 64, LEAST_PERCENT = 55 };
 #else
-enum { WINDOWS = 4, STRIDE = 2, GENERATED = 384 };
+enum { WINDOWS = 4, STRIDE = 2, ANCHOR_STEP = 1, MOST_POINTS = 1 };
+enum { GENERATED = 384, LEAST_PERCENT = 70 };
 #endif
 
 enum { DEPTHS = 3 };
@@ -73,6 +75,8 @@ static void count_hits(mtp_session *session, const struct window *w, size_t *hit
     size_t width = session->model->hparams.n_embd;
     struct mtp_error error = {0};
     for (size_t anchor = w->n - 1; anchor-- > 0;) {
+        if (anchor % ANCHOR_STEP != 0)
+            continue;
         for (size_t d = 0; d < DEPTHS && anchor + 1 + d < w->n; d++) {
             const float *hidden = d == 0 ? w->hidden + anchor * width : session->mtp->out;
             demand(mtp_rows(session, w->ids + anchor + 1 + d, hidden, (uint32_t)(anchor + d), 1,
@@ -110,11 +114,11 @@ static void compare_text(mtp_model *model, const json_t *torch, const int32_t *i
         double rows = (double)(WINDOWS * (length - 1 - d)), theirs = 0.0;
         for (size_t i = 0; i < WINDOWS; i++)
             theirs += json_number_value(json_array_get(json_array_get(windows, i * STRIDE), d));
-        double ours = 100.0 * (double)hits[d] / rows;
+        double ours = 100.0 * (double)hits[d] * ANCHOR_STEP / rows;
         theirs *= 100.0 / rows;
         print_message("%s, depth %zu: %.2f %%, torch %.2f %%\n",
                       json_string_value(json_object_get(torch, "text")), d + 1, ours, theirs);
-        assert_true(fabs(ours - theirs) < 1.0);
+        assert_true(fabs(ours - theirs) < MOST_POINTS);
     }
 }
 
@@ -197,7 +201,7 @@ static void generation_accepts_drafts_as_often_as_llama_cpp(void **state)
     }
     print_message("%.1f %% of %.0f drafts\n", 100.0 * accepted / drafted, drafted);
     /* llama.cpp: 1358 of 1662, 82 %. */
-    assert_true(drafted > 0.0 && accepted > 0.7 * drafted);
+    assert_true(drafted > 0.0 && 100.0 * accepted > LEAST_PERCENT * drafted);
     json_decref(prompts);
     mtp_model_close(model);
 }
