@@ -12,7 +12,8 @@
 
 static const char *const drafting_models[] = {
     REFERENCE_MODEL, "tests/golden/models/dense-f16.gguf", "tests/golden/models/dense-q4_k_m.gguf",
-    "tests/golden/models/moe-q8_0.gguf"};
+    "tests/golden/models/moe-q8_0.gguf", "tests/golden/models/moe-f32.gguf",
+    "tests/golden/models/dense-every-type.gguf"};
 
 static const struct mtp_sampling greedy = {.temperature = 0.0f, .top_p = 1.0f};
 static const struct mtp_sampling warm = {.temperature = 0.9f, .top_k = 30, .top_p = 0.95f,
@@ -191,6 +192,42 @@ static void batches_threads_modes_and_instruction_sets_never_show(void **state)
     mtp_model_close(model);
 }
 
+/* Held-out prose as the prompt, read in one piece or continued, up to the last of 5,000 positions. */
+static void a_context_of_five_thousand_positions_ends_in_the_same_bytes(void **state)
+{
+    (void)state;
+    enum { TAIL = 60 };
+    const uint32_t n_ctx = RUN_LENGTH(5000) + 40, n_prompt = n_ctx - TAIL;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    json_t *golden = fixture_json("tests/golden/reference-perplexity.json");
+    size_t n = 0;
+    int32_t *ids = fixture_ids(
+        json_object_get(json_array_get(json_object_get(golden, "texts"), 0), "tokens"), &n);
+    assert_true(n > n_prompt);
+    struct run runs[3];
+    for (int i = 0; i < 3; i++) {
+        const struct mtp_session_options options = {.n_ctx = n_ctx, .draft = i > 0,
+                                                    .n_batch = i == 1 ? 512 : 300};
+        const struct mtp_generation generation = {greedy, i > 0 ? 3 : 0, 0};
+        mtp_session *session = fixture_session(model, &options, 1);
+        struct mtp_error error;
+        runs[i] = (struct run){.most = TAIL + 1, .stop_at = -1};
+        size_t first = i == 2 ? 777 : n_prompt;
+        assert_int_equal(mtp_session_append(session, ids, first, &error), MTP_OK);
+        assert_int_equal(mtp_session_append(session, ids + first, n_prompt - first, &error), MTP_OK);
+        generation_go_on(&runs[i], session, &generation);
+        assert_int_equal(runs[i].status, MTP_OK);
+        assert_int_equal(runs[i].length, n_ctx);
+        mtp_session_close(session);
+    }
+    same_run(&runs[0], &runs[1]);
+    same_run(&runs[0], &runs[2]);
+    assert_true(runs[1].stats.accepted > 0);
+    free(ids);
+    json_decref(golden);
+    mtp_model_close(model);
+}
+
 static void a_reduced_head_drafts_only_its_ids_and_changes_no_text(void **state)
 {
     (void)state;
@@ -258,6 +295,7 @@ int main(void)
         cmocka_unit_test(a_session_goes_on_after_an_end_as_if_it_had_been_plain),
         cmocka_unit_test(the_context_fills_to_its_last_position_and_not_beyond),
         cmocka_unit_test(batches_threads_modes_and_instruction_sets_never_show),
+        cmocka_unit_test(a_context_of_five_thousand_positions_ends_in_the_same_bytes),
         cmocka_unit_test(a_reduced_head_drafts_only_its_ids_and_changes_no_text),
         cmocka_unit_test(drafts_without_a_block_are_plain_steps),
         cmocka_unit_test(a_companion_drafts_as_the_whole_file_does),
