@@ -8,6 +8,10 @@
 enum { FIRST_PLAIN = 2, FIRST_DRAFTING = 8, PROBE_EVERY = 64 };
 static const double decay = 0.95;
 
+/* A token outside the part ends the run of accepted drafts, which costs about as much as reading half of
+ * a small model's head in three steps saves (docs/performance.md, "The draft head"). */
+static const double outside_decay = 0.98, outside_most = 0.04;
+
 struct way {
     double tokens, seconds; /* decayed sums */
     uint64_t steps;
@@ -16,6 +20,7 @@ struct way {
 struct draft_policy {
     struct way plain, drafting;
     uint64_t steps;
+    double outside; /* decayed share of tokens given that lie outside the part */
 };
 
 enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
@@ -41,6 +46,23 @@ uint32_t draft_policy_choose(const struct draft_policy *policy)
     if (policy->steps % PROBE_EVERY == 0)
         pays = !pays;
     return pays ? AUTO_DRAFTS : 0;
+}
+
+static uint32_t part_rows(uint32_t n_vocab)
+{
+    uint32_t half = n_vocab / 2;
+    return half < PART_MOST ? half : PART_MOST;
+}
+
+uint32_t draft_policy_head_rows(const struct draft_policy *policy, uint32_t n_vocab)
+{
+    return policy->outside > outside_most || n_vocab < 2 ? n_vocab : part_rows(n_vocab);
+}
+
+void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab)
+{
+    double outside = (uint32_t)id >= part_rows(n_vocab) ? 1.0 : 0.0;
+    policy->outside = policy->outside * outside_decay + outside * (1.0 - outside_decay);
 }
 
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,

@@ -13,6 +13,15 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
 /* Drafts for the next step when the caller leaves the choice to us. */
 uint32_t draft_policy_choose(const struct draft_policy *policy);
 
+/* How many rows of the output head to draft with: a first part of the vocabulary while nearly all recent
+ * tokens lie in it, else all. Byte-level BPE gives frequent tokens low ids; the part is half of small
+ * vocabularies and PART_MOST ids of large ones. */
+enum { PART_MOST = 65536 };
+uint32_t draft_policy_head_rows(const struct draft_policy *policy, uint32_t n_vocab);
+
+/* A token that was given. */
+void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab);
+
 /* What a step with n_drafts drafts gave and took. */
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
                         double seconds);

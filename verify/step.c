@@ -14,10 +14,6 @@
 #include "verify/instrument.h"
 #include "verify/strict.h"
 
-/* Heads of larger vocabularies are read in part for drafting: byte-level BPE gives frequent tokens low
- * ids, and a draft outside the part costs only itself (docs/performance.md, "The draft head"). */
-enum { FULL_HEAD_VOCAB = 65536 };
-
 struct step {
     mtp_session *s;
     const struct mtp_generation *generation;
@@ -60,6 +56,8 @@ static void give(struct step *step, int32_t id, uint64_t digest, const float *ro
     step->rows[n] = row;
     step->s->stats.tokens++;
     step->s->stats.digest = digest_chain(step->s->stats.digest, digest);
+    if (step->s->policy != NULL)
+        draft_policy_saw(step->s->policy, id, step->s->model->hparams.n_vocab);
     step->stopped = !step->fn(step->user, id, record->position + n);
 }
 
@@ -81,7 +79,7 @@ static uint32_t head_rows(const struct step *step)
     uint32_t n_vocab = step->s->model->hparams.n_vocab;
     uint32_t asked = step->generation->draft_head_rows;
     if (asked == 0)
-        return n_vocab < FULL_HEAD_VOCAB ? n_vocab : FULL_HEAD_VOCAB;
+        return draft_policy_head_rows(step->s->policy, n_vocab);
     return asked < n_vocab ? asked : n_vocab;
 }
 
