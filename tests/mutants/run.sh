@@ -1,15 +1,21 @@
 #!/bin/sh
-# run.sh SRCDIR [PATCH...] - proves that tests can fail. Every tests/mutants/*.patch breaks the
+# run.sh [-j N] SRCDIR [PATCH...] - proves that tests can fail. Every tests/mutants/*.patch breaks the
 # program on purpose and names, in a line "# turns red: TEST", the test (a program or script of
-# tests/, without directory) that must notice. Works on a copy; the tree itself is not touched.
+# tests/, without directory) that must notice. Works on a copy; the tree itself is not touched. -j shares
+# the patches out over N such copies.
 set -u
+jobs=1
+if [ "${1:-}" = -j ]; then
+    jobs=${2:?how many copies}
+    shift 2
+fi
 srcdir=$(cd "${1:?source tree}" && pwd) || exit 1
 shift
 [ $# -gt 0 ] || set -- "$srcdir"/tests/mutants/*.patch
 limit=${MUTANT_SECONDS:-600}
 work=$(mktemp -d "${TMPDIR:-/tmp}/mtp-mutants.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
+trap 'trap "" TERM; kill 0; exit 130' INT TERM
 
 stop() {
     echo "mutants: $1" >&2
@@ -76,8 +82,27 @@ try_mutant() {
     (cd ../src && patch -s -R -p1 <"$1") || stop "$name cannot be taken back"
 }
 
+# Every N-th patch to each copy; one line of its own counts what all of them found.
+share_out() {
+    failed=0
+    pids=
+    for i in $(seq "$jobs"); do
+        share=$(printf '%s\n' $patches | awk -v n="$jobs" -v i="$i" 'NR % n == i % n')
+        [ -z "$share" ] || "$0" "$srcdir" $share >"$work/share.$i" 2>&1 &
+        pids="$pids $!"
+    done
+    for pid in $pids; do
+        wait "$pid" || failed=1
+    done
+    cat "$work"/share.* | grep -v ' mutants found, '
+    cat "$work"/share.* | awk '/ mutants found, / { found += $1; survived += $4 }
+        END { print found + 0 " mutants found, " survived + 0 " survived" }'
+    exit "$failed"
+}
+
 [ -f "$1" ] || stop "no patch $1"
 patches=$(for patch in "$@"; do realpath "$patch"; done)
+[ "$jobs" = 1 ] || share_out
 copy_tree
 killed=0
 survived=0
