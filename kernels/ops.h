@@ -27,6 +27,12 @@ struct batch_row {
     int32_t sequence; /* 0..n_sequences-1 */
 };
 
+/* Where the backends that use a model keep their own arrangement of one of its matrices; data is NULL
+ * until it is made, and for good where the file's layout serves. */
+struct packed_weight {
+    const void *data;
+};
+
 /* A weight matrix, y = W x: n_out rows of n_in weights; for routed experts n_experts of them. */
 struct weight {
     const void *data;
@@ -35,6 +41,7 @@ struct weight {
     uint32_t n_experts;    /* 1 for an ordinary matrix */
     size_t row_bytes;
     size_t expert_bytes;   /* from one expert's first row to the next expert's */
+    const struct packed_weight *packed; /* NULL: no arrangement is kept of this one */
 };
 
 /* y[r][o] = sum over i of W[o][i] * x[r][i].
@@ -273,6 +280,7 @@ struct backend;
 struct backend_counters {
     uint64_t expert_reads, expert_rows;
     uint64_t matmul_calls, variant_calls; /* calls served by an ISA variant rather than the definition */
+    uint64_t packed_calls;                /* of them, calls that read packed weights */
 };
 struct ops {
     const char *name; /* "scalar", "avx2" */
@@ -294,6 +302,10 @@ struct ops {
     void (*moe_combine)(struct backend *, const struct moe_combine_args *);
     void (*argmax)(struct backend *, const struct argmax_args *);
     void (*gather)(struct backend *, const struct gather_args *);
+    /* Bytes of the backend's own arrangement of w; 0 when it reads the file's. */
+    size_t (*packed_bytes)(struct backend *, const struct weight *);
+    /* Arranges w in dst, 64-byte aligned. */
+    void (*pack)(struct backend *, const struct weight *w, void *dst);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
     /* Memory of the backend, zeroed; committed as used where the system can. NULL when there is none. */

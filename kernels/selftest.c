@@ -10,7 +10,7 @@
 #include "kernels/fmath.h"
 #include "kernels/rope.h"
 
-enum { ARENA = 32768, ACTS = 24, PRODUCT_BYTES = 8192, OUT = 2, ROWS = 2 };
+enum { ARENA = 32768, ACTS = 24, PRODUCT_BYTES = 8192, PACKED_BYTES = 65536, OUT = 2, ROWS = 2 };
 
 /* What one operation may use; made anew for each from its own seed. */
 struct selftest {
@@ -21,7 +21,7 @@ struct selftest {
     size_t used;   /* of the arena */
     struct act_block *act;
     float *arena;
-    uint8_t *weights;
+    uint8_t *weights, *packed;
 };
 
 static uint32_t next(struct selftest *t)
@@ -99,6 +99,23 @@ static struct weight random_matrix(struct selftest *t, uint32_t n_in, uint32_t n
     return (struct weight){t->weights, t->type, n_in, n_out, n_experts, row, row * n_out};
 }
 
+/* The packed form must give what y holds; one digest word tells that it does not. */
+static void test_packed(struct selftest *t, struct matmul_args args, const float *y)
+{
+    size_t bytes = t->ops->packed_bytes(t->backend, &args.w);
+    if (bytes == 0)
+        return;
+    struct packed_weight packed = {t->packed};
+    args.w.packed = &packed;
+    args.y = zeros(t, ROWS * OUT);
+    if (bytes <= PACKED_BYTES) {
+        t->ops->pack(t->backend, &args.w, t->packed);
+        t->ops->matmul(t->backend, &args);
+    }
+    if (bytes > PACKED_BYTES || memcmp(args.y, y, ROWS * OUT * sizeof *y) != 0)
+        digest_word(t, 1);
+}
+
 static void test_matmul(struct selftest *t)
 {
     /* Nine super-blocks, so that a segment has two; a short tenth where the type allows it. */
@@ -107,8 +124,10 @@ static void test_matmul(struct selftest *t)
     struct weight w = random_matrix(t, n_in, OUT, 1);
     float *x = floats(t, ROWS * n_in), *y = zeros(t, ROWS * OUT);
     t->ops->quantize(t->backend, &(struct quantize_args){x, t->act, n_in, ROWS});
-    t->ops->matmul(t->backend, &(struct matmul_args){w, x, t->act, y, OUT, ROWS});
+    const struct matmul_args args = {w, x, t->act, y, OUT, ROWS};
+    t->ops->matmul(t->backend, &args);
     digest(t, y, ROWS * OUT);
+    test_packed(t, args, y);
 }
 
 static void test_embed(struct selftest *t)
@@ -384,8 +403,9 @@ size_t kernels_selftest_results(const struct cpu_kernels *kernels,
         .act = aligned_alloc(64, ACTS * sizeof *t.act),
         .arena = malloc(ARENA * sizeof *t.arena),
         .weights = malloc(PRODUCT_BYTES),
+        .packed = aligned_alloc(64, PACKED_BYTES),
     };
-    if (t.backend != NULL && t.act != NULL && t.arena != NULL && t.weights != NULL &&
+    if (t.backend != NULL && t.act != NULL && t.arena != NULL && t.weights != NULL && t.packed != NULL &&
         t.backend->ops->reserve(t.backend, POSITIONS)) {
         t.ops = t.backend->ops;
         for (; n < N_CASES; n++) {
@@ -403,6 +423,7 @@ size_t kernels_selftest_results(const struct cpu_kernels *kernels,
     free(t.act);
     free(t.arena);
     free(t.weights);
+    free(t.packed);
     return n;
 }
 

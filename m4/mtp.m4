@@ -47,6 +47,28 @@ AS_IF([test "$mtp_have_avx2" = yes],
 AC_SUBST([AVX2_CFLAGS])
 ])
 
+# MTP_CHECK_AVX512 - sets mtp_have_avx512, AVX512_CFLAGS and defines MTP_HAVE_AVX512. After MTP_CHECK_AVX2.
+AC_DEFUN([MTP_CHECK_AVX512], [
+mtp_have_avx512=no
+AVX512_CFLAGS=
+AC_ARG_ENABLE([avx512],
+    [AS_HELP_STRING([--disable-avx512], [leave the AVX-512 VNNI kernels out])], [],
+    [enable_avx512=yes])
+mtp_avx512_flags="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
+AC_MSG_CHECKING([for AVX-512 and VNNI])
+AS_CASE([$enable_avx512-$mtp_have_avx2], [yes-yes],
+    [MTP_TRY_CFLAGS([$mtp_avx512_flags], [[#include <immintrin.h>]],
+        [[__m512i a = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_setzero_si512(),
+                                          _mm512_set1_epi32(1));
+          return _mm512_reduce_add_epi32(a);]],
+        [mtp_have_avx512=yes])])
+AC_MSG_RESULT([$mtp_have_avx512])
+AS_IF([test "$mtp_have_avx512" = yes],
+    [AVX512_CFLAGS=$mtp_avx512_flags
+     AC_DEFINE([MTP_HAVE_AVX512], [1], [the AVX-512 kernels are part of this build])])
+AC_SUBST([AVX512_CFLAGS])
+])
+
 # MTP_WARNINGS - sets WARN_CFLAGS.
 AC_DEFUN([MTP_WARNINGS], [
 WARN_CFLAGS="-Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wstrict-prototypes -Wvla"

@@ -58,6 +58,7 @@ enum mtp_status mtp_model_open(mtp_model **out, const char *path,
     mtp_model *model = calloc(1, sizeof *model);
     if (model == NULL)
         return mtp_fail_memory(error, "a model", sizeof *model);
+    pthread_mutex_init(&model->pack_lock, NULL);
     enum mtp_status status = open_parts(model, path, options, error);
     if (status == MTP_OK) {
         model->layers = calloc(model->hparams.n_layers, sizeof *model->layers);
@@ -91,6 +92,8 @@ void mtp_model_close(mtp_model *model)
         free(model->owned);
         model->owned = next;
     }
+    model_free_packed(model);
+    pthread_mutex_destroy(&model->pack_lock);
     free(model->layers);
     free(model->name);
     free(model);

@@ -2,6 +2,8 @@
 #ifndef MTP_SRC_MODEL_H
 #define MTP_SRC_MODEL_H
 
+#include <pthread.h>
+
 #include "chat.h"
 #include "hparams.h"
 #include "kernels/ops.h"
@@ -65,6 +67,14 @@ struct owned_vector {
     float values[];
 };
 
+/* A matrix that backends may arrange anew. */
+struct pack_slot {
+    struct packed_weight packed; /* first: weights point here */
+    struct weight weight;
+    bool wanted;                 /* products read it; embedding tables are read a row at a time */
+    struct pack_slot *next;
+};
+
 struct mtp_model {
     struct gguf *file;
     struct gguf *mtp_file;             /* companion, or NULL */
@@ -79,6 +89,11 @@ struct mtp_model {
     uint64_t weight_bytes;             /* bytes of tensors bound */
     char *name;                        /* general.name, printable */
     struct owned_vector *owned;
+    struct pack_slot *slots;
+    pthread_mutex_t pack_lock;         /* the first session to want packed weights makes them */
+    bool packed;
+    void *packed_memory;
+    size_t packed_size;
 };
 
 /* Bytes of weights a decoded token reads: every bound matrix once, routed experts by use, one row of
@@ -86,6 +101,15 @@ struct mtp_model {
 uint64_t model_bytes_per_token(const mtp_model *model);
 /* Bytes of a matrix, all experts. */
 uint64_t weight_bytes(const struct weight *weight);
+
+/* Arranges the weights as the backend likes them, once a model; the file's pages behind them are given
+ * back. Without the memory for it, products read the file's layout. (model_pack.c) */
+void model_pack(mtp_model *model, struct backend *backend);
+/* Gives weight a place for a packed form; false when memory is short. */
+bool model_add_slot(mtp_model *model, struct weight *weight);
+/* Only rows are read of this one, no products. */
+void model_drop_slot(mtp_model *model, struct weight *weight);
+void model_free_packed(mtp_model *model);
 
 /* Binds trunk and MTP block tensors of model->file / model->mtp_file (model_bind.c). */
 enum mtp_status model_bind(mtp_model *model, struct mtp_error *error);

@@ -63,6 +63,8 @@ static enum mtp_status view(const struct binder *b, const struct gguf_tensor *t,
     out->row_bytes = shape->n_in / type->block_elements * type->block_bytes;
     out->expert_bytes = out->row_bytes * rows;
     out->data = (const uint8_t *)t->data + (size_t)first * out->row_bytes;
+    if (!model_add_slot(b->model, out))
+        return mtp_fail_memory(b->error, "a matrix", sizeof *out);
     return MTP_OK;
 }
 

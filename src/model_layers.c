@@ -122,6 +122,8 @@ static enum mtp_status bind_mtp(struct binder *b, struct mtp_block *mtp)
     if (bind_find(b, "nextn.shared_head_norm.weight") != NULL)
         TRY(bind_vector(b, "nextn.shared_head_norm.weight", n, &mtp->head_norm));
     TRY(bind_own_table(b, "nextn.embed_tokens.weight", &model->embedding, &mtp->embedding));
+    if (mtp->embedding.packed != NULL)
+        model_drop_slot(b->model, &mtp->embedding);
     TRY(bind_own_table(b, "nextn.shared_head_head.weight", &model->head, &mtp->head));
     mtp->present = true;
     return MTP_OK;
@@ -141,6 +143,10 @@ static enum mtp_status bind_tables(struct binder *b)
     TRY(bind_matrix(b, "token_embd.weight", table, &model->embedding));
     model->head = model->embedding;
     model->tied_head = bind_find(b, "output.weight") == NULL;
+    if (model->tied_head)
+        model->embedding.packed = NULL; /* its rows are read as the file has them */
+    else
+        model_drop_slot(model, &model->embedding);
     if (!model->tied_head)
         TRY(bind_matrix(b, "output.weight", table, &model->head));
     return bind_vector(b, "output_norm.weight", h->n_embd, &model->output_norm);

@@ -110,7 +110,7 @@ const char *mtp_decoder_flush(mtp_decoder *decoder, size_t *length);
 
 enum mtp_kv_type { MTP_KV_F16 = 0, MTP_KV_F32 = 1 };
 enum mtp_moe_mode { MTP_MOE_GROUPED = 0, MTP_MOE_PER_TOKEN = 1 };
-enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2 };
+enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2, MTP_ISA_AVX512 = 3 };
 
 enum mtp_strict_mode {
     MTP_STRICT_OFF = 0,
@@ -143,7 +143,7 @@ enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, siz
 uint32_t mtp_session_length(const mtp_session *session);   /* positions used */
 uint32_t mtp_session_n_ctx(const mtp_session *session);
 uint32_t mtp_session_n_threads(const mtp_session *session);
-const char *mtp_session_isa_name(const mtp_session *session); /* "scalar" or "avx2" */
+const char *mtp_session_isa_name(const mtp_session *session); /* "scalar", "avx2", "avx512" */
 /* Logits after the last position, n_vocab floats, valid until the next append; NULL when empty. */
 const float *mtp_session_logits(const mtp_session *session);
 /* Sum modulo 2^64 of a mix of every (index, bits) of those logits: equal logits, equal digest. */

@@ -67,7 +67,7 @@ const struct mtpgen_option mtpgen_own_options[] = {
       "tokens of a prefill chunk; 512; the text does not change", SESSION(n_batch), 1, 65536 },
     OWN_CHOICE("--moe", "grouped|per-token", GROUP_COMPUTING, moe_mode,
                "read experts once a chunk or once a token; same text"),
-    OWN_CHOICE("--isa", "auto|scalar|avx2", GROUP_COMPUTING, isa, "instruction set; same text"),
+    OWN_CHOICE("--isa", "auto|scalar|avx2|avx512", GROUP_COMPUTING, isa, "instruction set; same text"),
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
     OWN_TEXT("--report", "FILE", GROUP_REPORT, report_path,

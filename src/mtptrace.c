@@ -21,7 +21,7 @@ static const char help_text[] =
     "  -m, --model FILE         the GGUF file that was run\n"
     "      --mtp-model FILE     its companion with the MTP block, when there was one\n"
     "  -t, --threads N          threads; default: the physical cores\n"
-    "      --isa auto|scalar|avx2\n"
+    "      --isa auto|scalar|avx2|avx512\n"
     "                           instruction set; default: the best of this machine\n"
     "\n"
     "  -h, --help               this text\n"
@@ -106,14 +106,14 @@ static enum mtp_status parse_threads(const char *text, uint32_t *n, struct mtp_e
 
 static enum mtp_status parse_isa(const char *text, enum mtp_isa *isa, struct mtp_error *error)
 {
-    static const char *const names[] = {"auto", "scalar", "avx2"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
+    for (size_t i = 0; i < 4; i++) {
         if (strcmp(text, names[i]) == 0) {
             *isa = (enum mtp_isa)i;
             return MTP_OK;
         }
     }
-    return mtp_fail(error, MTP_ERR_USAGE, "--isa %s: auto, scalar or avx2 is expected", text);
+    return mtp_fail(error, MTP_ERR_USAGE, "--isa %s: auto, scalar, avx2 or avx512 is expected", text);
 }
 
 /* An option of verify and its value. */

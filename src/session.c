@@ -49,6 +49,9 @@ enum mtp_status session_complete_options(const mtp_model *model,
     out->draft = out->draft && model->mtp.present;
     if (status == MTP_OK && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED, "this processor or build has no AVX2 kernels");
+    if (status == MTP_OK && out->isa == MTP_ISA_AVX512 && !cpu_has_avx512())
+        status = mtp_fail(error, MTP_ERR_UNSUPPORTED,
+                          "this processor or build has no AVX-512 VNNI kernels");
     return status;
 }
 
@@ -215,7 +218,13 @@ static enum mtp_status allocate(struct mtp_session *s, struct mtp_error *error)
 
 static const struct cpu_kernels *choose_kernels(enum mtp_isa isa)
 {
-    return isa == MTP_ISA_SCALAR ? cpu_kernels_scalar() : cpu_kernels_best();
+    if (isa == MTP_ISA_SCALAR)
+        return cpu_kernels_scalar();
+#ifdef MTP_HAVE_AVX2
+    if (isa == MTP_ISA_AVX2)
+        return cpu_kernels_avx2();
+#endif
+    return cpu_kernels_best();
 }
 
 static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *error)
@@ -230,6 +239,7 @@ static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *err
     if (s->backend == NULL)
         return mtp_fail(error, MTP_ERR_MEMORY, "not enough memory for %" PRIu32 " threads",
                         s->options.n_threads);
+    model_pack(s->model, s->backend);
     if (s->options.strict == MTP_STRICT_OFF && s->options.test_flip == NULL)
         return MTP_OK;
     enum mtp_status status = session_instrument(s, error);

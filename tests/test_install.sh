@@ -28,7 +28,7 @@ everything_is_there() {
 }
 
 nothing_private_is_there() {
-    find "$stage" \( -name '*core*' -o -name '*avx2*' -o -name 'config.h' -o -name '*.o' \) |
+    find "$stage" \( -name '*core*' -o -name '*avx2*' -o -name '*avx512*' -o -name 'config.h' -o -name '*.o' \) |
         tee "$scratch/private"
     [ ! -s "$scratch/private" ]
 }

@@ -124,7 +124,7 @@ static void numbers_are_read_strictly(void **state)
         { "--top-k", "-1" }, { "--top-k", "2.5" }, { "--top-p", "1.1" }, { "--top-p", "-0.1" },
         { "--top-p", "0x1" }, { "--min-p", "2" }, { "--seed", "-2" }, { "--seed", "1.0" },
         { "--seed", "18446744073709551616" },     { "--batch", "0" }, { "--batch", "65537" },
-        { "--moe", "all" },  { "--kv", "q8_0" },  { "--kv", "f" },    { "--isa", "avx512" },
+        { "--moe", "all" },  { "--kv", "q8_0" },  { "--kv", "f" },    { "--isa", "avx51" },
         { "--draft", "9" },  { "--draft", "-1" }, { "--draft", "3x" }, { "--draft", "AUTO" },
         { "--draft-head", "0" }, { "--draft-head", "all" }, { "--draft-head", "4294967296" },
         { "--draft-max", "many" },

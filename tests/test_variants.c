@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/pack.h"
 #include "kernels/fmath.h"
 #include "tests/op_inputs.h"
 
@@ -27,7 +28,8 @@ static void the_processor_runs_every_variant(void **state)
     (void)state;
     if (!cpu_has_avx2())
         return;
-    assert_string_equal(variant->name, "avx2");
+    assert_string_equal(variant->name, cpu_has_avx512() ? "avx512" : "avx2");
+    assert_non_null(variant->dot_packed);
     assert_ptr_not_equal(variant->dot, scalar->dot);
     assert_ptr_not_equal(variant->quantize, scalar->quantize);
     assert_ptr_not_equal(variant->rms_norm, scalar->rms_norm);
@@ -64,18 +66,68 @@ static void run_dot(const struct cpu_kernels *kernels, const struct weight *w,
                                     batch->x, batch->act, y, n});
 }
 
-static void compare_dots(const struct weight *w, const struct batch *batch, int32_t n,
-                         const char *what)
+static void compare_outputs(const struct weight *w, int32_t n, const char *what,
+                            float wanted[DOT_TILE][MOST_OUT], float got[DOT_TILE][MOST_OUT])
 {
-    static float wanted[DOT_TILE][MOST_OUT], got[DOT_TILE][MOST_OUT];
-    run_dot(scalar, w, batch, n, wanted);
-    run_dot(variant, w, batch, n, got);
     for (int r = 0; r < DOT_TILE; r++)
         for (int o = 0; o < MOST_OUT; o++)
             if (f32_bits(wanted[r][o]) != f32_bits(got[r][o]))
                 fail_msg("%s %s: n_in %u n_out %u, %d rows: row %d output %d is %a, not %a", what,
                          type_info(w->type)->name, w->n_in, w->n_out, n, r, o, (double)got[r][o],
                          (double)wanted[r][o]);
+}
+
+static uint64_t packed_products[MTP_TYPE_LIMIT];
+
+/* The packed form of w with every table that reads it. */
+static void compare_packed(const struct weight *w, const struct batch *batch, int32_t n,
+                           const char *what, float wanted[DOT_TILE][MOST_OUT])
+{
+    static float got[DOT_TILE][MOST_OUT];
+    const struct cpu_kernels *tables[] = {NULL, NULL};
+#ifdef MTP_HAVE_AVX2
+    tables[0] = cpu_has_avx2() ? cpu_kernels_avx2() : NULL;
+#endif
+#ifdef MTP_HAVE_AVX512
+    tables[1] = cpu_has_avx512() ? cpu_kernels_avx512() : NULL;
+#endif
+    if (!pack_supported(w->type))
+        return;
+    uint8_t *packed = need(pack_bytes(w));
+    memset(packed, 0xa5, pack_bytes(w)); /* nothing of it may be left */
+    pack_weights(w, 0, (int64_t)pack_groups(w), packed);
+    for (int i = 0; i < 2; i++) {
+        if (tables[i] == NULL)
+            continue;
+        struct cpu_kernels kernels = *tables[i];
+        kernels.dot = kernels.dot_packed;
+        struct weight as_packed = *w;
+        as_packed.data = packed;
+        run_dot(&kernels, &as_packed, batch, n, got);
+        compare_outputs(w, n, what, wanted, got);
+        packed_products[w->type]++;
+    }
+    free(packed);
+}
+
+static void compare_dots(const struct weight *w, const struct batch *batch, int32_t n,
+                         const char *what)
+{
+    static float wanted[DOT_TILE][MOST_OUT], got[DOT_TILE][MOST_OUT];
+    run_dot(scalar, w, batch, n, wanted);
+    run_dot(variant, w, batch, n, got);
+    compare_outputs(w, n, what, wanted, got);
+    compare_packed(w, batch, n, what, wanted);
+}
+
+/* Runs last. */
+static void packed_products_were_compared(void **state)
+{
+    (void)state;
+    static const uint32_t types[] = {MTP_TYPE_Q3_K, MTP_TYPE_Q4_K, MTP_TYPE_Q5_K,
+                                     MTP_TYPE_Q6_K, MTP_TYPE_Q8_0, MTP_TYPE_Q4_0};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        assert_int_equal(packed_products[types[i]] > 0, cpu_has_avx2());
 }
 
 static size_t sizes_of(uint32_t type, uint32_t sizes[16])
@@ -383,6 +435,7 @@ int main(void)
         cmocka_unit_test(quantised_rows_of_any_length_equal_the_definition),
         cmocka_unit_test(quantised_rows_of_special_values_equal_the_definition),
         cmocka_unit_test(rows_that_are_not_finite_are_reported_alike),
+        cmocka_unit_test(packed_products_were_compared),
     };
     return cmocka_run_group_tests(tests, choose_kernels, NULL);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "pack.h"
 #include "parallel.h"
 
 struct cpu_fault {
@@ -139,20 +140,38 @@ static void conv_replay(struct backend *backend, const struct conv_replay_args *
 
 enum { OUT_TILE = 64 }; /* weight rows that stay in cache while the batch passes over them */
 
-/* One tile of weight rows [begin, end) against the n batch rows in[]; outputs go to out[]. */
+/* Whether these kernels read the packed form of w. */
+static const uint8_t *packed_form(const struct cpu_kernels *kernels, const struct weight *w)
+{
+    return kernels->dot_packed != NULL && w->packed != NULL ? w->packed->data : NULL;
+}
+
+/* One tile of weight rows [begin, end) against the n batch rows in[]; outputs go to out[]. begin is a
+ * multiple of PACK_ROWS. */
 static void dot_rows(const struct cpu_kernels *kernels, const struct weight *w, size_t expert,
                      int64_t begin, int64_t end, struct dot_args *dot, float *const *y)
 {
     float *out[DOT_TILE];
-    for (int64_t o = begin; o < end; o += OUT_TILE) {
-        int64_t n = end - o < OUT_TILE ? end - o : OUT_TILE;
-        for (int r = 0; r < dot->n; r++)
-            out[r] = y[r] + o;
-        dot->w = (const uint8_t *)w->data + expert * w->expert_bytes + (size_t)o * w->row_bytes;
-        dot->n_out = (int32_t)n;
-        dot->y = out;
-        kernels->dot(dot);
-    }
+    const uint8_t *packed = packed_form(kernels, w);
+    const uint8_t *first = packed != NULL ? packed + expert * pack_expert_bytes(w)
+                                          : (const uint8_t *)w->data + expert * w->expert_bytes;
+    for (int r = 0; r < dot->n; r++)
+        out[r] = y[r] + begin;
+    dot->w = first + (size_t)begin * w->row_bytes;
+    dot->n_out = (int32_t)(end - begin);
+    dot->y = out;
+    (packed != NULL ? kernels->dot_packed : kernels->dot)(dot);
+}
+
+/* Ranges of outputs are given in groups of PACK_ROWS. */
+static int64_t output_groups(const struct weight *w)
+{
+    return (int64_t)pack_groups(w);
+}
+static int64_t outputs_before(const struct weight *w, int64_t group)
+{
+    int64_t output = group * PACK_ROWS;
+    return output < w->n_out ? output : w->n_out;
 }
 
 static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
@@ -166,6 +185,8 @@ static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_t
     float *y[DOT_TILE];
     struct dot_args dot = {.type = args->w.type, .row_bytes = args->w.row_bytes,
                            .n_in = args->w.n_in, .x = x, .act = act};
+    begin = outputs_before(&args->w, begin);
+    end = outputs_before(&args->w, end);
     for (int64_t o = begin; o < end; o += OUT_TILE) {
         int64_t last = end - o < OUT_TILE ? end : o + OUT_TILE;
         for (int32_t first = 0; first < args->n_rows; first += DOT_TILE) {
@@ -181,19 +202,21 @@ static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_t
     }
 }
 
-static void count_product(struct cpu_backend *cpu)
+static void count_product(struct cpu_backend *cpu, const struct weight *w)
 {
     cpu->counters.matmul_calls++;
     if (cpu->kernels != cpu_kernels_scalar())
         cpu->counters.variant_calls++;
+    if (packed_form(cpu->kernels, w) != NULL)
+        cpu->counters.packed_calls++;
 }
 
 static void matmul(struct backend *backend, const struct matmul_args *args)
 {
     struct cpu_backend *cpu = self(backend);
     struct work work = {cpu->kernels, args};
-    count_product(cpu);
-    parallel_ranges(cpu->pool, args->w.n_out, 16, matmul_range, &work);
+    count_product(cpu, &args->w);
+    parallel_ranges(cpu->pool, output_groups(&args->w), 1, matmul_range, &work);
 }
 
 /* All pairs of one expert that fit a tile, against weight rows [begin, end). */
@@ -222,6 +245,8 @@ static void expert_range(const void *w, int64_t begin, int64_t end, struct cpu_t
     const struct work *work = w;
     const struct expert_matmul_args *args = work->args;
     int32_t tile = args->grouped ? DOT_TILE : 1;
+    begin = outputs_before(&args->w, begin);
+    end = outputs_before(&args->w, end);
     for (uint32_t e = 0; e < args->w.n_experts; e++)
         for (int64_t o = begin; args->start[e] < args->start[e + 1] && o < end; o += OUT_TILE)
             for (int32_t p = args->start[e]; p < args->start[e + 1]; p += tile) {
@@ -235,13 +260,38 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
 {
     struct cpu_backend *cpu = self(backend);
     struct work work = {cpu->kernels, args};
-    count_product(cpu);
+    count_product(cpu, &args->w);
     for (uint32_t e = 0; e < args->w.n_experts; e++) {
         int32_t pairs = args->start[e + 1] - args->start[e];
         cpu->counters.expert_rows += (uint64_t)pairs;
         cpu->counters.expert_reads += args->grouped ? pairs > 0 : (uint64_t)pairs;
     }
-    parallel_ranges(cpu->pool, args->w.n_out, 16, expert_range, &work);
+    parallel_ranges(cpu->pool, output_groups(&args->w), 1, expert_range, &work);
+}
+
+/* ---- packed weights ---------------------------------------------------------------------- */
+
+static size_t cpu_packed_bytes(struct backend *backend, const struct weight *w)
+{
+    return self(backend)->kernels->dot_packed != NULL && pack_supported(w->type) ? pack_bytes(w) : 0;
+}
+
+struct pack_work {
+    const struct weight *w;
+    uint8_t *dst;
+};
+
+static void pack_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+{
+    (void)task;
+    const struct pack_work *work = w;
+    pack_weights(work->w, begin, end, work->dst);
+}
+
+static void cpu_pack(struct backend *backend, const struct weight *w, void *dst)
+{
+    struct pack_work work = {w, dst};
+    parallel_ranges(self(backend)->pool, output_groups(w) * w->n_experts, 1, pack_range, &work);
 }
 
 /* ---- memory and bookkeeping -------------------------------------------------------------- */
@@ -323,6 +373,8 @@ static const struct ops cpu_ops = {
     .moe_combine = moe_combine,
     .argmax = argmax,
     .gather = gather,
+    .packed_bytes = cpu_packed_bytes,
+    .pack = cpu_pack,
     .reserve = cpu_reserve,
     .alloc = cpu_alloc,
     .free = cpu_free,
@@ -345,8 +397,23 @@ bool cpu_has_avx2(void)
 #endif
 }
 
+bool cpu_has_avx512(void)
+{
+#ifdef MTP_HAVE_AVX512
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}
+
 const struct cpu_kernels *cpu_kernels_best(void)
 {
+#ifdef MTP_HAVE_AVX512
+    if (cpu_has_avx512())
+        return cpu_kernels_avx512();
+#endif
 #ifdef MTP_HAVE_AVX2
     if (cpu_has_avx2())
         return cpu_kernels_avx2();

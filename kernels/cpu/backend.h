@@ -11,5 +11,7 @@ struct backend *cpu_backend_open(const struct cpu_kernels *kernels, uint32_t n_t
 const struct cpu_kernels *cpu_kernels_best(void);
 /* True when the AVX2 variants were built and this processor runs them. */
 bool cpu_has_avx2(void);
+/* The same of the AVX-512 VNNI variants. */
+bool cpu_has_avx512(void);
 
 #endif

@@ -42,6 +42,9 @@ struct dot_args {
 struct cpu_kernels {
     const char *name;
     void (*dot)(const struct dot_args *args);
+    /* The same with weights as kernels/cpu/pack.h lays them, w the first of their groups; NULL when this
+     * instruction set has no use for them. */
+    void (*dot_packed)(const struct dot_args *args);
     /* tasks: super-blocks of all rows, row major */
     void (*quantize)(const struct quantize_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: rows */
@@ -88,6 +91,9 @@ static inline float *delta_net_journal_row(const struct delta_net_args *args, si
 const struct cpu_kernels *cpu_kernels_scalar(void);
 #ifdef MTP_HAVE_AVX2
 const struct cpu_kernels *cpu_kernels_avx2(void);
+#endif
+#ifdef MTP_HAVE_AVX512
+const struct cpu_kernels *cpu_kernels_avx512(void);
 #endif
 
 /* The definitions, by name, for variants that keep some of them. */

@@ -5,6 +5,8 @@
 #include "kernels/cpu/kernels.h"
 
 void dot_avx2(const struct dot_args *args);
+void dot_packed_avx2(const struct dot_args *args);
+void dot_packed_s_avx2(const struct dot_args *args);
 void quantize_avx2(const struct quantize_args *, int64_t, int64_t, struct cpu_task *);
 void rms_norm_avx2(const struct rms_norm_args *, int64_t, int64_t, struct cpu_task *);
 void add_avx2(const struct add_args *, int64_t, int64_t, struct cpu_task *);

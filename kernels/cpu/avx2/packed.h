@@ -1,0 +1,148 @@
+/* packed.h - shared pieces of the products with packed weights (kernels/cpu/pack.h). Included by the
+ * AVX2 and the AVX-512 kernels. */
+#ifndef MTP_KERNELS_CPU_AVX2_PACKED_H
+#define MTP_KERNELS_CPU_AVX2_PACKED_H
+
+#include <string.h>
+
+#include "kernels/cpu/avx2/decode.h"
+#include "kernels/cpu/avx2/vmath.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/reduce.h"
+
+#ifndef ALWAYS_INLINE
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#endif
+
+/* How a type is packed; constant in every copy of a kernel. */
+struct packed_form {
+    uint32_t type;
+    size_t block_bytes; /* of a group */
+    int offset;         /* quants are q + offset */
+    int run;            /* sums of so many products of two pairs fit 16 bits */
+    bool has_min;
+};
+
+#define FORM_Q3_K ((struct packed_form){MTP_TYPE_Q3_K, 16 * 110, 4, 4, false})
+#define FORM_Q4_K ((struct packed_form){MTP_TYPE_Q4_K, 16 * 144, 0, 8, true})
+#define FORM_Q5_K ((struct packed_form){MTP_TYPE_Q5_K, 16 * 176, 0, 4, true})
+#define FORM_Q6_K ((struct packed_form){MTP_TYPE_Q6_K, 16 * 210, 32, 2, false})
+#define FORM_Q8_0 ((struct packed_form){MTP_TYPE_Q8_0, 16 * 34, 0, 1, false})
+#define FORM_Q4_0 ((struct packed_form){MTP_TYPE_Q4_0, 16 * 18, 8, 8, false})
+
+/* Scales and minima of a super-block of sixteen rows. Sub-blocks of 32 have one scale twice, those of
+ * 16 two. */
+struct k_tables {
+    _Alignas(64) int8_t scale[8][PACK_ROWS][2];
+    uint8_t min[8][PACK_ROWS];
+    const uint8_t *lines;
+};
+
+ALWAYS_INLINE void store_doubled(int8_t (*to)[2], __m128i scales)
+{
+    _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi8(scales, scales));
+    _mm_store_si128((__m128i *)(void *)(to + 8), _mm_unpackhi_epi8(scales, scales));
+}
+
+ALWAYS_INLINE __m128i six_bits(__m128i low, __m128i high, int low_at, int high_at)
+{
+    const __m128i nibble = _mm_set1_epi8(15), top = _mm_set1_epi8(0x30);
+    low = _mm_and_si128(low_at ? _mm_srli_epi16(low, 4) : low, nibble);
+    high = high_at < 4 ? _mm_slli_epi16(high, 4 - high_at) : _mm_srli_epi16(high, high_at - 4);
+    return _mm_or_si128(low, _mm_and_si128(high, top));
+}
+
+ALWAYS_INLINE void load_scales_and_minima(const struct k_scales *s, struct k_tables *t)
+{
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m128i a = load_16(s->low_a[j]), b = load_16(s->low_b[j]), high = load_16(s->high[j]);
+        store_doubled(t->scale[j], six_bits(a, high, 0, 0));
+        store_doubled(t->scale[j + 4], six_bits(a, high, 4, 2));
+        _mm_store_si128((__m128i *)(void *)t->min[j], six_bits(b, high, 0, 4));
+        _mm_store_si128((__m128i *)(void *)t->min[j + 4], six_bits(b, high, 4, 6));
+    }
+}
+
+/* Scales 2 j and 2 j + 1 of each row side by side. */
+ALWAYS_INLINE void store_pairs(int8_t (*to)[2], __m128i first, __m128i second)
+{
+    _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi8(first, second));
+    _mm_store_si128((__m128i *)(void *)(to + 8), _mm_unpackhi_epi8(first, second));
+}
+
+ALWAYS_INLINE void load_sixteen_scales(const struct k_scales *s, struct k_tables *t)
+{
+    const __m128i bias = _mm_set1_epi8(32);
+    __m128i scale[16];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m128i a = load_16(s->low_a[j]), b = load_16(s->low_b[j]), high = load_16(s->high[j]);
+        scale[j] = _mm_sub_epi8(six_bits(a, high, 0, 0), bias);
+        scale[j + 4] = _mm_sub_epi8(six_bits(b, high, 0, 2), bias);
+        scale[j + 8] = _mm_sub_epi8(six_bits(a, high, 4, 4), bias);
+        scale[j + 12] = _mm_sub_epi8(six_bits(b, high, 4, 6), bias);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        store_pairs(t->scale[j], scale[2 * j], scale[2 * j + 1]);
+}
+
+/* Where a block's scales begin. */
+ALWAYS_INLINE const uint8_t *after_halves(const uint8_t *block, struct packed_form f)
+{
+    return block + (f.has_min ? 4 : 2) * PACK_ROWS;
+}
+
+ALWAYS_INLINE void load_tables(const uint8_t *block, struct packed_form f, struct k_tables *t)
+{
+    const uint8_t *at = after_halves(block, f);
+    if (f.type == MTP_TYPE_Q6_K) {
+        memcpy(t->scale, at, sizeof t->scale);
+        t->lines = at + sizeof t->scale;
+        return;
+    }
+    const struct k_scales *s = (const void *)at;
+    if (f.type == MTP_TYPE_Q3_K)
+        load_sixteen_scales(s, t);
+    else
+        load_scales_and_minima(s, t);
+    t->lines = at + sizeof *s;
+}
+
+/* Bytes of the lines of 32 weights. */
+ALWAYS_INLINE size_t line_bytes(struct packed_form f)
+{
+    switch (f.type) {
+    case MTP_TYPE_Q3_K: return 3 * PACK_LINE;
+    case MTP_TYPE_Q5_K: return 5 * PACK_LINE;
+    case MTP_TYPE_Q6_K: return 6 * PACK_LINE;
+    case MTP_TYPE_Q8_0: return 8 * PACK_LINE;
+    default: return 4 * PACK_LINE;
+    }
+}
+
+/* Four quants of activations, or two sums of sixteen. */
+ALWAYS_INLINE int32_t load_pair(const void *at)
+{
+    int32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+/* Which super-blocks a row has, and what a kernel multiplies. */
+struct packed_rows {
+    const struct dot_args *args;
+    const uint8_t *group;
+    int32_t first, o; /* batch row, output */
+};
+
+/* Outputs that are wanted of a group from output o on. */
+ALWAYS_INLINE int32_t packed_outputs(const struct dot_args *args, int32_t o)
+{
+    int32_t left = args->n_out - o;
+    return left < PACK_ROWS ? left : PACK_ROWS;
+}
+
+#endif

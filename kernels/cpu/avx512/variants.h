@@ -1,0 +1,10 @@
+/* variants.h - the AVX-512 VNNI variants, each equal to its scalar namesake bit for bit. */
+#ifndef MTP_KERNELS_CPU_AVX512_VARIANTS_H
+#define MTP_KERNELS_CPU_AVX512_VARIANTS_H
+
+#include "kernels/cpu/kernels.h"
+
+void dot_packed_avx512(const struct dot_args *args);
+void dot_packed_s_avx512(const struct dot_args *args);
+
+#endif
