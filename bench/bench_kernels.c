@@ -1,11 +1,12 @@
-/* bench_kernels.c - speed of the matrix products of each weight type on one thread.
+/* bench_kernels.c - speed of the matrix products of each weight type.
  *
- *     bench/bench_kernels [--scalar] [--mb N] [--n-in N] [TYPE...]
+ *     bench/bench_kernels [--isa scalar|avx2|avx512] [--unpacked] [--threads N] [--mb N] [--n-in N]
+ *                         [TYPE...]
  *
- * A matrix larger than the caches (--mb, default 128) is passed over once for each measurement, in
- * tiles of 64 weight rows as the backend does, for 1, 2, 4, 8 and 16 batch rows. Three rounds over
- * all types and widths, interleaved; the median of each is printed: GB/s of weights, GMAC/s. The
- * first line is the speed of only reading memory.
+ * A matrix larger than the caches (--mb, default 128) is passed over once for each measurement, as a
+ * session does it (packed where the type has a packed form), for 1, 2, 4, 8, 16 and 256 batch rows.
+ * Three rounds over all types and widths, interleaved; the median of each is printed: GB/s of weights,
+ * GMAC/s. The first line is the speed of only reading memory.
  */
 #include <math.h>
 #include <stdio.h>
@@ -15,13 +16,14 @@
 
 #include "kernels/cpu/backend.h"
 
-enum { ROUNDS = 3, N_WIDTHS = 5, TILE = 64, MOST_ROWS = 16 };
-static const int widths[N_WIDTHS] = {1, 2, 4, 8, 16};
+enum { ROUNDS = 3, N_WIDTHS = 6, MOST_ROWS = 256 };
+static const int widths[N_WIDTHS] = {1, 2, 4, 8, 16, 256};
 
 struct options {
     const struct cpu_kernels *kernels;
     size_t bytes;
-    uint32_t n_in;
+    uint32_t n_in, n_threads;
+    bool unpacked;
     bool types[MTP_TYPE_LIMIT];
 };
 
@@ -31,11 +33,11 @@ struct batch {
     float *y;
 };
 
-/* The thread's own time: what else the machine does costs cache and bandwidth, but not the wait. */
-static double now(void)
+/* With one thread its own time: what else the machine does costs cache and bandwidth, but not the wait. */
+static double now(uint32_t n_threads)
 {
     struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(n_threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -97,12 +99,12 @@ static void fill_weights(uint32_t type, uint8_t *data, size_t bytes)
         memcpy(data + done, data, bytes - done < chunk ? bytes - done : chunk);
 }
 
-static struct batch make_batch(uint32_t n_in)
+static struct batch make_batch(uint32_t n_in, uint32_t n_out)
 {
     size_t n = (size_t)MOST_ROWS * n_in;
     struct batch batch = {need(n * sizeof(float)),
                           need(MOST_ROWS * act_blocks(n_in) * sizeof(struct act_block)),
-                          need(MOST_ROWS * TILE * sizeof(float))};
+                          need((size_t)MOST_ROWS * n_out * sizeof(float))};
     uint64_t state = 5;
     for (size_t i = 0; i < n; i++)
         batch.x[i] = ((float)(next_random(&state) & 0xffff) - 32768.0f) * 0x1p-15f;
@@ -114,26 +116,25 @@ static struct batch make_batch(uint32_t n_in)
     return batch;
 }
 
-static double pass_seconds(const struct options *options, uint32_t type, const uint8_t *data,
-                           const struct batch *batch, int n)
+/* The matrix of this type that fills `bytes`. */
+static struct weight matrix_of(const struct options *options, uint32_t type, const uint8_t *data)
 {
     const struct type_info *info = type_info(type);
-    uint32_t n_in = options->n_in;
-    size_t row = (size_t)n_in / info->block_elements * info->block_bytes;
-    const float *x[MOST_ROWS];
-    const struct act_block *act[MOST_ROWS];
-    float *y[MOST_ROWS];
-    for (size_t r = 0; r < MOST_ROWS; r++) {
-        x[r] = batch->x + r * n_in;
-        act[r] = batch->act + r * act_blocks(n_in);
-        y[r] = batch->y + r * TILE;
-    }
-    double start = now();
-    for (size_t at = 0; at + TILE * row <= options->bytes; at += TILE * row)
-        options->kernels->dot(
-            &(struct dot_args){type, data + at, row, n_in, TILE, x, act, y, n});
-    double seconds = now() - start;
-    return seconds / (double)(options->bytes / (TILE * row)); /* of one tile */
+    size_t row = (size_t)options->n_in / info->block_elements * info->block_bytes;
+    uint32_t n_out = (uint32_t)(options->bytes / row) / 64 * 64;
+    return (struct weight){data, type, options->n_in, n_out, 1, row, row * n_out};
+}
+
+/* One pass over the matrix; few rows of output are kept, a product of many rows takes a part of it. */
+static double pass_seconds(const struct options *options, struct backend *backend, struct weight w,
+                           const struct batch *batch, int n)
+{
+    uint32_t most = n <= 16 ? w.n_out : w.n_out / 16;
+    uint32_t whole = w.n_out;
+    w.n_out = most;
+    double start = now(options->n_threads);
+    backend->ops->matmul(backend, &(struct matmul_args){w, batch->x, batch->act, batch->y, most, n});
+    return (now(options->n_threads) - start) * (double)whole / (double)most;
 }
 
 static void print_reading(const uint8_t *data, size_t bytes)
@@ -141,57 +142,72 @@ static void print_reading(const uint8_t *data, size_t bytes)
     double times[ROUNDS];
     uint64_t sum = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now();
+        double start = now(1);
         const uint64_t *words = (const uint64_t *)(const void *)data;
         for (size_t i = 0; i + 8 <= bytes / 8; i += 8)
             sum += words[i] ^ words[i + 1] ^ words[i + 2] ^ words[i + 3] ^ words[i + 4] ^
                    words[i + 5] ^ words[i + 6] ^ words[i + 7];
-        times[round] = now() - start;
+        times[round] = now(1) - start;
     }
-    printf("reading %10.1f GB/s%s\n", (double)bytes / median(times) / 1e9, sum == 1 ? "!" : "");
+    printf("reading, one thread %10.1f GB/s%s\n", (double)bytes / median(times) / 1e9,
+           sum == 1 ? "!" : "");
 }
 
-static void print_row(const struct options *options, uint32_t type,
-                      double (*times)[ROUNDS])
+static void print_row(const struct options *options, struct weight w, double (*times)[ROUNDS])
 {
-    const struct type_info *info = type_info(type);
-    double weights = (double)TILE * options->n_in;
-    double bytes = weights / info->block_elements * info->block_bytes;
-    printf("%-8s", info->name);
-    for (int w = 0; w < N_WIDTHS; w++) {
-        double seconds = median(times[w]);
-        printf(" %6.2f %6.1f", bytes / seconds / 1e9, weights * widths[w] / seconds / 1e9);
+    double weights = (double)w.n_out * options->n_in, bytes = (double)w.n_out * (double)w.row_bytes;
+    printf("%-8s", type_info(w.type)->name);
+    for (int i = 0; i < N_WIDTHS; i++) {
+        double seconds = median(times[i]);
+        printf(" %6.2f %6.1f %5.2f", bytes / seconds / 1e9, weights * widths[i] / seconds / 1e9,
+               seconds / median(times[0]));
     }
     printf("\n");
+}
+
+static void measure_type(const struct options *options, struct backend *backend, uint32_t type,
+                         uint8_t *data, uint8_t *packed, int round,
+                         double (*times)[ROUNDS])
+{
+    fill_weights(type, data, options->bytes);
+    struct weight w = matrix_of(options, type, data);
+    struct batch batch = make_batch(options->n_in, w.n_out);
+    struct packed_weight form = {packed};
+    if (!options->unpacked && backend->ops->packed_bytes(backend, &w) > 0) {
+        backend->ops->pack(backend, &w, packed);
+        w.packed = &form;
+    }
+    for (int i = 0; i < N_WIDTHS; i++)
+        times[i][round] = pass_seconds(options, backend, w, &batch, widths[i]);
+    free(batch.x);
+    free(batch.act);
+    free(batch.y);
 }
 
 static void measure(const struct options *options)
 {
     static double times[MTP_TYPE_LIMIT][N_WIDTHS][ROUNDS];
-    uint8_t *data = need(options->bytes);
-    struct batch batch = make_batch(options->n_in);
+    uint8_t *data = need(options->bytes), *packed = need(options->bytes);
+    struct backend *backend = cpu_backend_open(options->kernels, options->n_threads);
+    if (backend == NULL)
+        exit(1);
     fill_weights(MTP_TYPE_Q8_0, data, options->bytes);
     print_reading(data, options->bytes);
     for (int round = 0; round < ROUNDS; round++)
-        for (uint32_t type = 0; type < MTP_TYPE_LIMIT; type++) {
-            if (!options->types[type])
-                continue;
-            fill_weights(type, data, options->bytes);
-            for (int w = 0; w < N_WIDTHS; w++)
-                times[type][w][round] = pass_seconds(options, type, data, &batch, widths[w]);
-        }
-    printf("%s, n_in %u: GB/s and GMAC/s by batch rows\n%-8s", options->kernels->name,
-           options->n_in, "");
-    for (int w = 0; w < N_WIDTHS; w++)
-        printf(" %13d", widths[w]);
+        for (uint32_t type = 0; type < MTP_TYPE_LIMIT; type++)
+            if (options->types[type])
+                measure_type(options, backend, type, data, packed, round, times[type]);
+    printf("%s, %u threads, n_in %u: GB/s, GMAC/s and cost against one row, by batch rows\n%-8s",
+           options->kernels->name, options->n_threads, options->n_in, "");
+    for (int i = 0; i < N_WIDTHS; i++)
+        printf(" %19d", widths[i]);
     printf("\n");
     for (uint32_t type = 0; type < MTP_TYPE_LIMIT; type++)
         if (options->types[type])
-            print_row(options, type, times[type]);
+            print_row(options, matrix_of(options, type, data), times[type]);
+    backend->ops->close(backend);
     free(data);
-    free(batch.x);
-    free(batch.act);
-    free(batch.y);
+    free(packed);
 }
 
 static void choose_type(struct options *options, const char *name)
@@ -202,16 +218,35 @@ static void choose_type(struct options *options, const char *name)
             options->types[type] = true;
 }
 
+static const struct cpu_kernels *kernels_named(const char *name)
+{
+    if (strcmp(name, "scalar") == 0)
+        return cpu_kernels_scalar();
+#ifdef MTP_HAVE_AVX2
+    if (strcmp(name, "avx2") == 0 && cpu_has_avx2())
+        return cpu_kernels_avx2();
+#endif
+    if (strcmp(name, cpu_kernels_best()->name) == 0)
+        return cpu_kernels_best();
+    fprintf(stderr, "bench_kernels: no %s kernels here\n", name);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
-    struct options options = {cpu_kernels_best(), 128u << 20, 2048, {false}};
+    struct options options = {cpu_kernels_best(), 128u << 20, 2048, 1, false, {false}};
     bool all = true;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--scalar") == 0) {
-            options.kernels = cpu_kernels_scalar();
-        } else if (strcmp(argv[i], "--mb") == 0 && i + 1 < argc) {
+        bool more = i + 1 < argc;
+        if (strcmp(argv[i], "--unpacked") == 0) {
+            options.unpacked = true;
+        } else if (strcmp(argv[i], "--isa") == 0 && more) {
+            options.kernels = kernels_named(argv[++i]);
+        } else if (strcmp(argv[i], "--threads") == 0 && more) {
+            options.n_threads = (uint32_t)atol(argv[++i]);
+        } else if (strcmp(argv[i], "--mb") == 0 && more) {
             options.bytes = (size_t)atol(argv[++i]) << 20;
-        } else if (strcmp(argv[i], "--n-in") == 0 && i + 1 < argc) {
+        } else if (strcmp(argv[i], "--n-in") == 0 && more) {
             options.n_in = (uint32_t)atol(argv[++i]) / 256 * 256;
         } else {
             choose_type(&options, argv[i]);

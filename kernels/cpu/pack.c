@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/blocks.h"
+#include "kernels/cpu/backend.h"
 
 /* How the bits of a type's quants are laid in lines. */
 struct bit_plan {
@@ -12,6 +13,7 @@ struct bit_plan {
     bool nibbles;     /* 4 lines of the low four bits */
     int two_at;       /* 2 lines of two bits each from this bit on; -1 none */
     int one_at;       /* 1 line of a bit each; -1 none */
+    const struct block_codec *codec;
 };
 
 static bool plan_of(uint32_t type, struct bit_plan *plan)
@@ -130,21 +132,27 @@ static uint8_t *put_half(const uint8_t *from, size_t row, uint8_t *dst)
 
 /* ---- groups ------------------------------------------------------------------------------ */
 
-static decode_k_fn *k_decoder(uint32_t type)
+/* Decoders of every kind give the same blocks. */
+static const struct block_codec *fastest_codec(uint32_t type)
 {
-    return block_codec_scalar(type)->decode_k;
+#ifdef MTP_HAVE_AVX2
+    if (cpu_has_avx2())
+        return block_codec_avx2(type);
+#endif
+    return block_codec_scalar(type);
 }
 
 /* The super-block of rows rows[0..n-1] at byte offset `at`; absent rows are zeros already. */
 static uint8_t *pack_k_block(uint32_t type, const struct bit_plan *plan, const uint8_t *const *rows,
                              size_t n, size_t at, uint8_t *dst)
 {
+    decode_k_fn *decode = plan->codec->decode_k;
     struct group_quants quants;
     uint8_t *lines = dst;
     for (size_t r = 0; r < n; r++) {
         struct kblock k;
         const uint8_t *block = rows[r] + at;
-        k_decoder(type)(block, &k);
+        decode(block, &k);
         take_quants(&quants, r, k.q, plan->offset);
         uint8_t *next = put_half(block + half_at(type), r, dst);
         if (type_info(type)->has_min)
@@ -160,7 +168,7 @@ static uint8_t *pack_k_block(uint32_t type, const struct bit_plan *plan, const u
     return lines;
 }
 
-static uint8_t *pack_s_block(uint32_t type, const struct bit_plan *plan, const uint8_t *const *rows,
+static uint8_t *pack_s_block(const struct bit_plan *plan, const uint8_t *const *rows,
                              size_t n, size_t at, uint8_t *dst)
 {
     uint8_t *end = dst;
@@ -168,7 +176,7 @@ static uint8_t *pack_s_block(uint32_t type, const struct bit_plan *plan, const u
         struct sblock s;
         uint32_t quad[8];
         uint8_t shifted[SUB_BLOCK];
-        block_codec_scalar(type)->decode_s(rows[r] + at, 1, &s);
+        plan->codec->decode_s(rows[r] + at, 1, &s);
         for (int i = 0; i < SUB_BLOCK; i++)
             shifted[i] = (uint8_t)(s.q[i] + plan->offset);
         memcpy(quad, shifted, sizeof quad);
@@ -188,7 +196,7 @@ static void pack_group(const struct weight *w, const struct bit_plan *plan, cons
         memset(dst, 0, PACK_ROWS * w->row_bytes);
     for (size_t at = 0; at < w->row_bytes; at += type->block_bytes)
         dst = type->weight_class == WEIGHT_K ? pack_k_block(w->type, plan, rows, n, at, dst)
-                                             : pack_s_block(w->type, plan, rows, n, at, dst);
+                                             : pack_s_block(plan, rows, n, at, dst);
 }
 
 void pack_weights(const struct weight *w, int64_t begin, int64_t end, uint8_t *dst)
@@ -196,6 +204,7 @@ void pack_weights(const struct weight *w, int64_t begin, int64_t end, uint8_t *d
     struct bit_plan plan;
     if (!plan_of(w->type, &plan))
         return;
+    plan.codec = fastest_codec(w->type);
     size_t groups = pack_groups(w);
     for (size_t g = (size_t)begin; g < (size_t)end; g++) {
         size_t expert = g / groups, row = g % groups * PACK_ROWS;

@@ -31,18 +31,20 @@ struct packed_form {
 #define FORM_Q8_0 ((struct packed_form){MTP_TYPE_Q8_0, 16 * 34, 0, 1, false})
 #define FORM_Q4_0 ((struct packed_form){MTP_TYPE_Q4_0, 16 * 18, 8, 8, false})
 
-/* Scales and minima of a super-block of sixteen rows. Sub-blocks of 32 have one scale twice, those of
- * 16 two. */
+/* Scales and minima of a super-block of sixteen rows: `one` for types with a scale a sub-block of 32,
+ * `two` for those with one a sub-block of 16. Read as they are written, 16 bytes at a time: a load that
+ * spans two stores would wait for the cache. */
 struct k_tables {
-    _Alignas(64) int8_t scale[8][PACK_ROWS][2];
+    _Alignas(64) int8_t one[8][PACK_ROWS];
     uint8_t min[8][PACK_ROWS];
+    int8_t two[8][PACK_ROWS][2];
+    const uint8_t *scales; /* one or two, bytes of 8 sub-blocks */
     const uint8_t *lines;
 };
 
-ALWAYS_INLINE void store_doubled(int8_t (*to)[2], __m128i scales)
+ALWAYS_INLINE void store_16(void *to, __m128i bytes)
 {
-    _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi8(scales, scales));
-    _mm_store_si128((__m128i *)(void *)(to + 8), _mm_unpackhi_epi8(scales, scales));
+    _mm_store_si128(to, bytes);
 }
 
 ALWAYS_INLINE __m128i six_bits(__m128i low, __m128i high, int low_at, int high_at)
@@ -58,18 +60,18 @@ ALWAYS_INLINE void load_scales_and_minima(const struct k_scales *s, struct k_tab
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         __m128i a = load_16(s->low_a[j]), b = load_16(s->low_b[j]), high = load_16(s->high[j]);
-        store_doubled(t->scale[j], six_bits(a, high, 0, 0));
-        store_doubled(t->scale[j + 4], six_bits(a, high, 4, 2));
-        _mm_store_si128((__m128i *)(void *)t->min[j], six_bits(b, high, 0, 4));
-        _mm_store_si128((__m128i *)(void *)t->min[j + 4], six_bits(b, high, 4, 6));
+        store_16(t->one[j], six_bits(a, high, 0, 0));
+        store_16(t->one[j + 4], six_bits(a, high, 4, 2));
+        store_16(t->min[j], six_bits(b, high, 0, 4));
+        store_16(t->min[j + 4], six_bits(b, high, 4, 6));
     }
 }
 
 /* Scales 2 j and 2 j + 1 of each row side by side. */
 ALWAYS_INLINE void store_pairs(int8_t (*to)[2], __m128i first, __m128i second)
 {
-    _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi8(first, second));
-    _mm_store_si128((__m128i *)(void *)(to + 8), _mm_unpackhi_epi8(first, second));
+    store_16(to, _mm_unpacklo_epi8(first, second));
+    store_16(to + 8, _mm_unpackhi_epi8(first, second));
 }
 
 ALWAYS_INLINE void load_sixteen_scales(const struct k_scales *s, struct k_tables *t)
@@ -86,7 +88,7 @@ ALWAYS_INLINE void load_sixteen_scales(const struct k_scales *s, struct k_tables
     }
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
-        store_pairs(t->scale[j], scale[2 * j], scale[2 * j + 1]);
+        store_pairs(t->two[j], scale[2 * j], scale[2 * j + 1]);
 }
 
 /* Where a block's scales begin. */
@@ -98,9 +100,9 @@ ALWAYS_INLINE const uint8_t *after_halves(const uint8_t *block, struct packed_fo
 ALWAYS_INLINE void load_tables(const uint8_t *block, struct packed_form f, struct k_tables *t)
 {
     const uint8_t *at = after_halves(block, f);
-    if (f.type == MTP_TYPE_Q6_K) {
-        memcpy(t->scale, at, sizeof t->scale);
-        t->lines = at + sizeof t->scale;
+    if (f.type == MTP_TYPE_Q6_K) { /* as they are */
+        t->scales = at;
+        t->lines = at + sizeof t->two;
         return;
     }
     const struct k_scales *s = (const void *)at;
@@ -108,6 +110,7 @@ ALWAYS_INLINE void load_tables(const uint8_t *block, struct packed_form f, struc
         load_sixteen_scales(s, t);
     else
         load_scales_and_minima(s, t);
+    t->scales = f.has_min ? (const uint8_t *)t->one : (const uint8_t *)t->two;
     t->lines = at + sizeof *s;
 }
 

@@ -48,18 +48,31 @@ ALWAYS_INLINE void load_quads(const uint8_t *lines, struct packed_form f, __m256
 
 /* Scales of a sub-block as words: of its first sixteen weights, and of the others. */
 struct sub_scales {
-    __m256i first, second, both;
+    __m256i first, second;
 };
 
-ALWAYS_INLINE struct sub_scales load_sub_scales(const int8_t (*scale)[2], struct packed_form f)
+/* Each of eight bytes to both words of a row. */
+ALWAYS_INLINE __m256i doubled_words(const uint8_t *at)
+{
+    const __m256i doubled = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,
+                                             4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)at);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), doubled);
+}
+
+ALWAYS_INLINE struct sub_scales load_sub_scales(const struct k_tables *t, int j, int half,
+                                                struct packed_form f)
 {
     const __m256i low = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0,
                                          1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
-    const __m256i high = _mm256_add_epi8(low, _mm256_set1_epi8(2));
     struct sub_scales s;
-    s.both = _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)scale));
-    s.first = f.has_min ? s.both : _mm256_shuffle_epi8(s.both, low);
-    s.second = f.has_min ? s.both : _mm256_shuffle_epi8(s.both, high);
+    if (f.has_min) { /* 0..63 */
+        s.first = s.second = doubled_words(t->scales + 16 * j + 8 * half);
+        return s;
+    }
+    __m256i both = _mm256_cvtepi8_epi16(load_16(t->scales + 32 * j + 16 * half));
+    s.first = _mm256_shuffle_epi8(both, low);
+    s.second = _mm256_shuffle_epi8(both, _mm256_add_epi8(low, _mm256_set1_epi8(2)));
     return s;
 }
 
@@ -82,20 +95,15 @@ ALWAYS_INLINE __m256i sub_product(const __m256i q[8], const struct sub_scales *s
     return total;
 }
 
-/* Sum over sub-blocks of words times the activations' sums of sixteen. */
+/* Sum over sub-blocks of minima or scales times the activations' sums of sixteen. */
 ALWAYS_INLINE __m256i with_sums(const struct k_tables *t, int half, const struct act_block *x,
                                 bool minima)
 {
-    const __m256i doubled = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,
-                                             4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
     __m256i total = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        const uint8_t *min = t->min[j] + 8 * half;
-        __m256i words =
-            minima ? _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadl_epi64(
-                                             (const __m128i *)(const void *)min)), doubled)
-                   : _mm256_cvtepi8_epi16(load_16((const uint8_t *)t->scale[j] + 16 * half));
+        __m256i words = minima ? doubled_words(t->min[j] + 8 * half)
+                               : _mm256_cvtepi8_epi16(load_16(t->scales + 32 * j + 16 * half));
         __m256i sums = _mm256_set1_epi32(load_pair(x->bsum + 2 * j));
         total = _mm256_add_epi32(total, _mm256_madd_epi16(words, sums));
     }
@@ -120,7 +128,7 @@ ALWAYS_INLINE void add_block(const uint8_t *block, const struct k_tables *t, int
     for (int j = 0; j < 8; j++) {
         __m256i q[8];
         load_quads(lines + (size_t)j * line_bytes(f), f, q);
-        struct sub_scales scales = load_sub_scales(t->scale[j] + 8 * half, f);
+        struct sub_scales scales = load_sub_scales(t, j, half, f);
 #pragma GCC unroll 4
         for (int r = 0; r < n; r++) {
             const struct act_block *x = act[r] + b;

@@ -49,12 +49,19 @@ struct sub_scales {
     __m512i first, second;
 };
 
-ALWAYS_INLINE struct sub_scales load_sub_scales(const int8_t (*scale)[2], struct packed_form f)
+ALWAYS_INLINE struct sub_scales load_sub_scales(const struct k_tables *t, int j,
+                                                struct packed_form f)
 {
-    __m512i both = _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)(const void *)scale));
     struct sub_scales s;
+    if (f.has_min) { /* 0..63 */
+        s.first = s.second = _mm512_cvtepu8_epi32(load_16(t->scales + 16 * j));
+        return s;
+    }
+    __m256i first = _mm256_cvtepi8_epi16(load_16(t->scales + 32 * j));
+    __m256i last = _mm256_cvtepi8_epi16(load_16(t->scales + 32 * j + 16));
+    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(first), last, 1);
     s.second = _mm512_srai_epi32(both, 16);
-    s.first = f.has_min ? s.second : _mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16);
+    s.first = _mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16);
     return s;
 }
 
@@ -88,8 +95,7 @@ ALWAYS_INLINE __m512i with_sums(const struct k_tables *t, const struct act_block
             words = _mm512_cvtepu8_epi32(load_16(t->min[j]));
             words = _mm512_or_si512(words, _mm512_slli_epi32(words, 16));
         } else {
-            words = _mm512_cvtepi8_epi16(
-                _mm256_load_si256((const __m256i *)(const void *)t->scale[j]));
+            words = _mm512_cvtepi8_epi16(load_32(t->scales + 32 * j));
         }
         total = _mm512_dpwssd_epi32(total, words, _mm512_set1_epi32(load_pair(x->bsum + 2 * j)));
     }
@@ -109,7 +115,7 @@ ALWAYS_INLINE void add_block(const uint8_t *block, const struct act_block *const
     for (int j = 0; j < 8; j++) {
         __m512i q[8];
         load_quads(t.lines + (size_t)j * line_bytes(f), f, q);
-        struct sub_scales scales = load_sub_scales(t.scale[j], f);
+        struct sub_scales scales = load_sub_scales(&t, j, f);
 #pragma GCC unroll 8
         for (int r = 0; r < n; r++) {
             const struct act_block *x = act[r] + b;
