@@ -5,12 +5,18 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "kernels/fpcontrol.h"
 
-/* Looks at a flag before a waiting thread sleeps: some 50 microseconds, longer than the gap between
- * the operations of a step and about ten times what waking a sleeper costs. */
-enum { SPINS = 1000 };
+/* A waiting thread spins for so long before it sleeps: longer than the gap between the operations of a
+ * step, several times what waking a sleeper costs. */
+enum { SPIN_NANOSECONDS = 50000, PAUSES_A_LOOK = 16 };
+
+/* Shares a thread is given of a job: more than one, so that a thread which falls behind leaves work to
+ * the others. */
+enum { SHARES_A_THREAD = 2 };
 
 struct worker {
     struct cpu_pool *pool;
@@ -18,6 +24,13 @@ struct worker {
     uint32_t index; /* 1..n-1; the caller is 0 */
 };
 
+/* A job is cut into shares that threads claim one by one, the caller among them. A worker that the
+ * system has taken off its processor claims none and so is not waited for: on a busy machine a session
+ * runs as fast as the processors it gets.
+ *
+ * ticket = job << 32 | shares of the job << 16 | shares claimed. Claiming is a compare-and-swap, so a
+ * worker that comes late to a job finds it claimed or sees another job; only after claiming may it read
+ * the job's fields, which the caller does not touch before every share is done. */
 struct cpu_pool {
     uint32_t n;
     struct worker *workers; /* [n - 1] */
@@ -26,20 +39,19 @@ struct cpu_pool {
     float *scores;
     size_t n_scores;
 
-    /* The job: written by the caller while no worker runs, published by `generation`. */
     range_fn *fn;
     const void *work;
     int64_t n_tasks;
-    bool stop;
-    atomic_uint generation; /* counts jobs */
-    atomic_uint running;    /* workers that have not finished the job */
+    uint32_t job;           /* the caller's count */
+    _Alignas(64) atomic_uint_fast64_t ticket;
+    _Alignas(64) atomic_uint done; /* shares */
+    atomic_bool stop;
 
-    /* For those that gave up spinning. Each sets its flag before it looks a last time, and whoever
-     * changes what it waits for looks at the flag afterwards: no wake-up is lost. */
+    /* For those that gave up spinning. Each says so before it looks a last time, and whoever changes
+     * what it waits for looks at that afterwards: no wake-up is lost. */
     pthread_mutex_t lock;
     pthread_cond_t posted, finished;
-    atomic_uint sleepers;
-    atomic_bool caller_sleeps;
+    atomic_bool workers_sleep, caller_sleeps;
 };
 
 static void pause_thread(void)
@@ -51,35 +63,79 @@ static void pause_thread(void)
 #endif
 }
 
-static void run_share(struct cpu_pool *pool, uint32_t index, uint32_t of, int64_t n_tasks,
-                      range_fn *fn, const void *work)
+static int64_t nanoseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static uint32_t shares_of(uint64_t ticket)
+{
+    return (uint32_t)(ticket >> 16 & 0xffff);
+}
+static uint32_t claimed_of(uint64_t ticket)
+{
+    return (uint32_t)(ticket & 0xffff);
+}
+static bool has_share(uint64_t ticket)
+{
+    return claimed_of(ticket) < shares_of(ticket);
+}
+
+static void run_share(struct cpu_pool *pool, uint32_t index, uint32_t share, uint32_t of)
 {
     struct cpu_task task = {pool->fault, NULL};
     if (pool->scores != NULL)
         task.scores = pool->scores + index * pool->n_scores;
-    fp_control saved = fp_control_enter();
-    fn(work, n_tasks * index / of, n_tasks * (index + 1) / of, &task);
-    fp_control_leave(saved);
+    pool->fn(pool->work, pool->n_tasks * share / of, pool->n_tasks * (share + 1) / of, &task);
 }
 
-static void await_job(struct cpu_pool *pool, unsigned seen)
+/* Claims shares and runs them until none is left. Gives whether the last of the job was done here. */
+static bool run_shares(struct cpu_pool *pool, uint32_t index)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool->generation) != seen)
-            return;
-        pause_thread();
+    bool last = false;
+    uint64_t ticket = atomic_load(&pool->ticket);
+    while (has_share(ticket)) {
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1))
+            continue;
+        uint32_t of = shares_of(ticket);
+        run_share(pool, index, claimed_of(ticket), of);
+        last = atomic_fetch_add(&pool->done, 1) + 1 == of;
+        ticket = atomic_load(&pool->ticket);
     }
+    return last;
+}
+
+/* Looks for `ready` a while. */
+#define SPIN_UNTIL(ready)                                                                          \
+    for (int64_t end = nanoseconds() + SPIN_NANOSECONDS; !(ready) && nanoseconds() < end;)         \
+        for (int i = 0; i < PAUSES_A_LOOK && !(ready); i++)                                        \
+            pause_thread();
+
+static bool work_or_stop(struct cpu_pool *pool)
+{
+    return has_share(atomic_load(&pool->ticket)) || atomic_load(&pool->stop);
+}
+
+static void await_job(struct cpu_pool *pool)
+{
+    SPIN_UNTIL(work_or_stop(pool))
+    if (work_or_stop(pool))
+        return;
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->sleepers, 1);
-    while (atomic_load(&pool->generation) == seen)
+    for (;;) {
+        atomic_store(&pool->workers_sleep, true);
+        if (work_or_stop(pool))
+            break;
         pthread_cond_wait(&pool->posted, &pool->lock);
-    atomic_fetch_sub(&pool->sleepers, 1);
+    }
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void finish_share(struct cpu_pool *pool)
+static void wake_caller(struct cpu_pool *pool)
 {
-    if (atomic_fetch_sub(&pool->running, 1) != 1 || !atomic_load(&pool->caller_sleeps))
+    if (!atomic_load(&pool->caller_sleeps))
         return;
     pthread_mutex_lock(&pool->lock);
     pthread_cond_signal(&pool->finished);
@@ -89,55 +145,64 @@ static void finish_share(struct cpu_pool *pool)
 static void *serve(void *argument)
 {
     const struct worker *me = argument;
-    struct cpu_pool *pool = me->pool;
-    for (unsigned seen = 0;; seen++) {
-        await_job(pool, seen);
-        if (pool->stop)
+    fp_control_enter();
+    for (;;) {
+        await_job(me->pool);
+        if (atomic_load(&me->pool->stop))
             return NULL;
-        run_share(pool, me->index, pool->n, pool->n_tasks, pool->fn, pool->work);
-        finish_share(pool);
+        if (run_shares(me->pool, me->index))
+            wake_caller(me->pool);
     }
 }
 
-static void post_job(struct cpu_pool *pool)
+/* One wake-up for all sleepers; those under way need no second one. */
+static void wake_workers(struct cpu_pool *pool)
 {
-    atomic_store(&pool->running, pool->n_started);
-    atomic_fetch_add(&pool->generation, 1);
-    if (atomic_load(&pool->sleepers) == 0)
+    if (!atomic_load(&pool->workers_sleep) || !atomic_exchange(&pool->workers_sleep, false))
         return;
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->posted);
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void await_workers(struct cpu_pool *pool)
+static void await_shares(struct cpu_pool *pool, uint32_t shares)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool->running) == 0)
-            return;
-        pause_thread();
-    }
+    SPIN_UNTIL(atomic_load(&pool->done) == shares)
+    if (atomic_load(&pool->done) == shares)
+        return;
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->caller_sleeps, true);
-    while (atomic_load(&pool->running) != 0)
+    while (atomic_load(&pool->done) != shares)
         pthread_cond_wait(&pool->finished, &pool->lock);
     atomic_store(&pool->caller_sleeps, false);
     pthread_mutex_unlock(&pool->lock);
 }
 
+static void run_job(struct cpu_pool *pool, uint32_t shares)
+{
+    if (shares < 2) {
+        run_share(pool, 0, 0, 1);
+        return;
+    }
+    atomic_store(&pool->done, 0);
+    atomic_store(&pool->ticket, (uint64_t)++pool->job << 32 | (uint64_t)shares << 16);
+    wake_workers(pool);
+    run_shares(pool, 0);
+    await_shares(pool, shares);
+}
+
 void parallel_ranges(struct cpu_pool *pool, int64_t n_tasks, int64_t grain, range_fn *fn,
                      const void *work)
 {
-    if (pool->n == 1 || n_tasks < 2 * grain || n_tasks < 2) {
-        run_share(pool, 0, 1, n_tasks, fn, work);
-        return;
-    }
+    int64_t shares = pool->n == 1 ? 1 : (int64_t)pool->n * SHARES_A_THREAD;
+    if (shares > n_tasks / grain)
+        shares = n_tasks / grain;
     pool->fn = fn;
     pool->work = work;
     pool->n_tasks = n_tasks;
-    post_job(pool);
-    run_share(pool, 0, pool->n, n_tasks, fn, work);
-    await_workers(pool);
+    fp_control saved = fp_control_enter();
+    run_job(pool, (uint32_t)shares);
+    fp_control_leave(saved);
 }
 
 /* Workers take no signals: they belong to the program's own threads. */
@@ -159,9 +224,10 @@ static bool start_workers(struct cpu_pool *pool)
 
 struct cpu_pool *cpu_pool_open(uint32_t n_threads, struct cpu_fault *fault)
 {
-    struct cpu_pool *pool = calloc(1, sizeof *pool);
+    struct cpu_pool *pool = aligned_alloc(64, sizeof *pool);
     if (pool == NULL)
         return NULL;
+    memset(pool, 0, sizeof *pool);
     pool->n = n_threads;
     pool->fault = fault;
     pthread_mutex_init(&pool->lock, NULL);
@@ -179,8 +245,10 @@ void cpu_pool_close(struct cpu_pool *pool)
 {
     if (pool == NULL)
         return;
-    pool->stop = true;
-    post_job(pool);
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->stop, true);
+    pthread_cond_broadcast(&pool->posted);
+    pthread_mutex_unlock(&pool->lock);
     for (uint32_t i = 0; i < pool->n_started; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->finished);

@@ -22,9 +22,9 @@ uint32_t cpu_pool_size(const struct cpu_pool *pool);
 /* Attention room: thread i may use n_scores floats at scores + i * n_scores. */
 void cpu_pool_set_scores(struct cpu_pool *pool, float *scores, size_t n_scores);
 
-/* Calls fn over [0, n_tasks) in contiguous ranges, one a thread; jobs of less than two grains stay on
- * the caller's thread. Which thread takes which range never shows in the results. One caller at a
- * time. */
+/* Calls fn over [0, n_tasks) in contiguous ranges of at least a grain, a few a thread; jobs of less than
+ * two grains stay on the caller's thread. Which thread takes which range never shows in the results. One
+ * caller at a time. */
 void parallel_ranges(struct cpu_pool *pool, int64_t n_tasks, int64_t grain, range_fn *fn,
                      const void *work);
 
