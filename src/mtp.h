@@ -188,10 +188,11 @@ enum mtp_profile_phase {
 enum { MTP_PROFILE_PHASES = 3, MTP_PROFILE_MOST = 32 };
 
 /* bytes is what the calls had to move at the least. Where an operation reads weights, a cache or
- * recurrent state, it is those alone: a matrix product counts its weights once a call, one of routed
- * experts those of every expert chosen (with MTP_MOE_PER_TOKEN, of every choice), attention the keys
- * and values of all positions of every row, convolution and DeltaNet their state read and written.
- * embed counts the rows it reads and gives; all others their inputs and outputs. */
+ * recurrent state, it is those alone: a matrix product counts its weights, in the bytes of the file,
+ * once a call; one of routed experts those of every expert chosen (with MTP_MOE_PER_TOKEN, of every
+ * choice); attention the keys and values of all positions of every row; convolution and DeltaNet their
+ * state read and written. embed counts the rows it reads and gives; all others their inputs and
+ * outputs. */
 struct mtp_profile_entry {
     const char *operation; /* as in the library's table of operations; static */
     uint64_t calls;
