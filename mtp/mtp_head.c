@@ -6,6 +6,7 @@
 
 #include "arch_qwen35.h"
 #include "linear.h"
+#include "profile.h"
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -140,15 +141,16 @@ enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const floa
 {
     uint32_t most = session->options.n_batch;
     size_t width = session->model->hparams.n_embd;
-    for (uint32_t done = 0; done < n; done += most) {
+    int outer = profile_enter(session->profile, MTP_PROFILE_DRAFT);
+    enum mtp_status status = MTP_OK;
+    for (uint32_t done = 0; done < n && status == MTP_OK; done += most) {
         uint32_t take = n - done < most ? n - done : most;
         bool last = done + take == n;
-        enum mtp_status status = run_rows(session, tokens + done, hidden + done * width,
-                                          first + done, take, last ? n_head : 0, error);
-        if (status != MTP_OK)
-            return status;
+        status = run_rows(session, tokens + done, hidden + done * width, first + done, take,
+                          last ? n_head : 0, error);
     }
-    return MTP_OK;
+    profile_enter(session->profile, outer);
+    return status;
 }
 
 /* ---- the queue --------------------------------------------------------------------------- */

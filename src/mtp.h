@@ -130,6 +130,7 @@ struct mtp_session_options {
     const char *test_flip; /* tests only: "operation:step" flips one bit there, NULL = off */
     mtp_progress_fn progress;
     void *user;
+    bool profile;         /* measure every operation: mtp_session_get_profile */
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
                                  const struct mtp_session_options *options,
@@ -176,6 +177,37 @@ struct mtp_counters {
     uint64_t expert_rows;  /* (row, matrix of a routed expert) products */
 };
 void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters);
+
+/* ---- profile ----------------------------------------------------------------------------- */
+
+enum mtp_profile_phase {
+    MTP_PROFILE_PROMPT = 0, /* mtp_session_append */
+    MTP_PROFILE_STEPS = 1,  /* mtp_session_step: the pass that checks drafts, or the plain one */
+    MTP_PROFILE_DRAFT = 2,  /* the MTP block inside both: drafting, and its keys of the prompt */
+};
+enum { MTP_PROFILE_PHASES = 3, MTP_PROFILE_MOST = 32 };
+
+/* bytes is what the calls had to move at the least. Where an operation reads weights, a cache or
+ * recurrent state, it is those alone: a matrix product counts its weights, in the bytes of the file,
+ * once a call; one of routed experts those of every expert chosen (with MTP_MOE_PER_TOKEN, of every
+ * choice); attention the keys and values of all positions of every row; convolution and DeltaNet their
+ * state read and written. embed counts the rows it reads and gives; all others their inputs and
+ * outputs. */
+struct mtp_profile_entry {
+    const char *operation; /* as in the library's table of operations; static */
+    uint64_t calls;
+    double seconds;        /* around the calls, the waiting for threads included */
+    uint64_t bytes;
+};
+struct mtp_profile {
+    double seconds;        /* of the whole phase, what lies outside operations included */
+    size_t n_entries;      /* 0 in a session without options.profile */
+    struct mtp_profile_entry entries[MTP_PROFILE_MOST]; /* the same order for every phase */
+};
+/* What the session did since it was opened; entries with no call are there, too. The shadow session
+ * of options.strict is not measured: its time lies outside operations. */
+void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase phase,
+                             struct mtp_profile *profile);
 
 /* ---- speculation ------------------------------------------------------------------------- */
 

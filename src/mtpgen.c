@@ -140,6 +140,8 @@ static enum mtp_status report_run(struct mtpgen_run *run, enum mtp_status status
         fputc('\n', stderr); /* the text need not end with a line break */
     if (complete && !options->quiet)
         mtpgen_report_print(stderr, &run->report);
+    if (complete && options->session.profile)
+        mtpgen_profile_print(stderr, &run->report);
     if (options->report_path == NULL)
         return status;
     bool failed = status != MTP_OK && status != MTP_ERR_INTERRUPTED;

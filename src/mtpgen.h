@@ -82,10 +82,17 @@ struct mtpgen_report {
     enum mtpgen_stop_reason stop;
     struct mtp_draft_stats drafts; /* of all sessions of the run: mtpgen_gather */
     struct mtp_strict_report strict;
+    struct mtp_profile profile[MTP_PROFILE_PHASES]; /* likewise; empty without --profile */
 };
 double mtpgen_now(void); /* seconds of a clock that does not jump */
 uint64_t mtpgen_peak_memory(void); /* KiB; 0 where the system does not tell */
 void mtpgen_report_print(FILE *out, const struct mtpgen_report *report);
+
+/* --profile: one table a phase that ran. */
+void mtpgen_profile_print(FILE *out, const struct mtpgen_report *report);
+void mtpgen_profile_add(struct mtp_profile *sum, const struct mtp_profile *more);
+const char *mtpgen_profile_phase(enum mtp_profile_phase phase); /* "prompt", "steps", "draft" */
+double mtpgen_profile_outside(const struct mtp_profile *profile); /* seconds */
 
 /* Progress on a terminal; also where a Ctrl-C stops loading and prefill. */
 struct mtpgen_progress {

@@ -46,6 +46,12 @@ void mtpgen_gather(struct mtpgen_run *run)
     sum->mtp_mismatches += more.mtp_mismatches;
     if (sum->first_difference[0] == '\0')
         memcpy(sum->first_difference, more.first_difference, sizeof sum->first_difference);
+
+    for (int phase = 0; phase < MTP_PROFILE_PHASES; phase++) {
+        struct mtp_profile profile;
+        mtp_session_get_profile(run->session, (enum mtp_profile_phase)phase, &profile);
+        mtpgen_profile_add(&run->report.profile[phase], &profile);
+    }
 }
 
 void mtpgen_warn_of_drafts(struct mtpgen_run *run)

@@ -199,6 +199,34 @@ static json_t *timing(const struct mtpgen_report *report)
                      "commit_ms", milliseconds(report->drafts.commit_seconds));
 }
 
+static json_t *profiled_phase(const struct mtp_profile *profile)
+{
+    json_t *operations = json_array();
+    for (size_t i = 0; i < profile->n_entries; i++) {
+        const struct mtp_profile_entry *entry = &profile->entries[i];
+        if (entry->calls > 0)
+            json_array_append_new(operations,
+                                  json_pack("{s:s, s:o, s:o, s:o}", "operation", entry->operation,
+                                            "calls", whole(entry->calls),
+                                            "ms", milliseconds(entry->seconds),
+                                            "bytes", whole(entry->bytes)));
+    }
+    return json_pack("{s:o, s:o, s:o}", "ms", milliseconds(profile->seconds),
+                     "outside_ms", milliseconds(mtpgen_profile_outside(profile)),
+                     "operations", operations);
+}
+
+static json_t *profile(const struct mtpgen_run *run)
+{
+    if (!run->session_options.profile)
+        return json_null();
+    json_t *phases = json_object();
+    for (int phase = 0; phase < MTP_PROFILE_PHASES; phase++)
+        json_object_set_new(phases, mtpgen_profile_phase((enum mtp_profile_phase)phase),
+                            profiled_phase(&run->report.profile[phase]));
+    return phases;
+}
+
 static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_status)
 {
     const struct mtpgen_report *report = &run->report;
@@ -207,7 +235,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
     acceptance_compute(&acceptance, stats);
     uint64_t kib = mtpgen_peak_memory();
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
+                     "s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "mtpgen", text(mtp_version()),
                      "arithmetic_version", mtp_arithmetic_version(),
                      "command", command(run->options), "model", model(run),
@@ -224,7 +252,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
                      "cumulative", reals(acceptance.cumulative, acceptance.n_positions),
                      "histogram", counts(stats->histogram, acceptance.n_positions + 1),
                      "digest", hexadecimal(stats->digest), "strict", strict(&report->strict),
-                     "timing", timing(report),
+                     "timing", timing(report), "profile", profile(run),
                      "peak_memory_bytes", kib > 0 ? whole(1024 * kib) : json_null());
 }
 

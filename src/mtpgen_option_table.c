@@ -75,6 +75,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
     OWN_TEXT("--trace", "FILE", GROUP_REPORT, trace_path,
              "record every step in FILE, for mtptrace"),
     OWN_SET("--trace-logits", GROUP_REPORT, trace_logits, "with the logits of every token"),
+    { "--profile", NULL, GROUP_REPORT, KIND_SET,
+      "print time and bytes by operation; same text", SESSION(profile), 0, 0 },
     OWN_SET("-v, --verbose", GROUP_REPORT, verbose, "say more on standard error"),
     OWN_SET("-q, --quiet", GROUP_REPORT, quiet, "no closing report, no progress, no notes, no warnings"),
     OWN_SET("-h, --help", GROUP_REPORT, help, "this text"),

@@ -13,6 +13,7 @@
 #include "kernels/selftest.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
+#include "profile.h"
 #include "verify/instrument.h"
 #include "verify/strict.h"
 
@@ -227,6 +228,15 @@ static const struct cpu_kernels *choose_kernels(enum mtp_isa isa)
     return cpu_kernels_best();
 }
 
+static enum mtp_status open_profile(struct mtp_session *s, struct mtp_error *error)
+{
+    s->profile = profile_open(s->backend);
+    if (s->profile == NULL)
+        return mtp_fail_memory(error, "the profile", 0);
+    s->backend = profile_backend(s->profile);
+    return MTP_OK;
+}
+
 static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *error)
 {
     const struct cpu_kernels *kernels = choose_kernels(s->options.isa);
@@ -240,9 +250,10 @@ static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *err
         return mtp_fail(error, MTP_ERR_MEMORY, "not enough memory for %" PRIu32 " threads",
                         s->options.n_threads);
     model_pack(s->model, s->backend);
-    if (s->options.strict == MTP_STRICT_OFF && s->options.test_flip == NULL)
-        return MTP_OK;
-    enum mtp_status status = session_instrument(s, error);
+    enum mtp_status status = s->options.profile ? open_profile(s, error) : MTP_OK;
+    if (status != MTP_OK || (s->options.strict == MTP_STRICT_OFF && s->options.test_flip == NULL))
+        return status;
+    status = session_instrument(s, error);
     if (status == MTP_OK && s->options.test_flip != NULL)
         status = instrument_plan_flip(s->backend, s->options.test_flip, error);
     return status;
@@ -464,6 +475,7 @@ enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, siz
         return mtp_fail_memory(error, "a batch", session->options.n_batch * sizeof *rows);
     enum mtp_status status = MTP_OK;
     const struct mtp_session_options *o = &session->options;
+    int outer = profile_enter(session->profile, MTP_PROFILE_PROMPT);
     for (size_t done = 0; done < n_ids && status == MTP_OK;) {
         session->have_logits = false;
         size_t left = n_ids - done, n = left < o->n_batch ? left : o->n_batch;
@@ -473,6 +485,7 @@ enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, siz
             !o->progress(o->user, "prefill", done, n_ids))
             status = mtp_fail(error, MTP_ERR_INTERRUPTED, "interrupted while reading the prompt");
     }
+    profile_enter(session->profile, outer);
     free(rows);
     session->have_logits = status == MTP_OK;
     return status;

@@ -40,6 +40,7 @@ struct mtp_session {
     uint32_t logits_row;                /* ...in this row of work.logits */
     bool broken;                        /* a numeric fault left the state undefined */
     uint64_t rows, passes;
+    struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
     struct mtp_state *mtp;              /* sessions that draft, else NULL (mtp/mtp_head.h) */
     struct mtp_draft_stats stats;

@@ -1,6 +1,7 @@
 /* session_query.c - what a session tells: sizes, logits, counters; and sampling from them. */
 #include "kernels/fpcontrol.h"
 #include "kernels/version.h"
+#include "profile.h"
 #include "sampler.h"
 #include "session.h"
 #include "verify/digest.h"
@@ -43,6 +44,12 @@ void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *c
     session->backend->ops->counters(session->backend, &backend);
     *counters = (struct mtp_counters){session->rows, session->passes, backend.expert_reads,
                                       backend.expert_rows};
+}
+
+void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase phase,
+                             struct mtp_profile *profile)
+{
+    profile_get(session->profile, phase, profile);
 }
 
 int mtp_arithmetic_version(void)

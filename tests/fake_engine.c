@@ -262,6 +262,13 @@ void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict
     *report = fake.strict;
 }
 
+void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase phase,
+                             struct mtp_profile *profile)
+{
+    (void)session;
+    *profile = fake.profile[phase];
+}
+
 /* ---- what reports tell ----------------------------------------------------------------------- */
 
 void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)

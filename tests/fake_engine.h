@@ -25,6 +25,7 @@ struct fake_engine {
     enum mtp_status fail_after; /* what a step fails with once it has given its first token */
     struct mtp_draft_stats stats;       /* of the open session */
     struct mtp_strict_report strict;    /* likewise, as the test sets it */
+    struct mtp_profile profile[MTP_PROFILE_PHASES]; /* likewise */
 };
 extern struct fake_engine fake;
 

@@ -159,7 +159,7 @@ run -m "$model" -p "$prompt" -n 12 --strict --report "$json"
 every_field() {
     for name in mtpgen arithmetic_version command model options exit_status stop prompt_tokens \
         tokens n_tokens steps drafted accepted mean_accepted_length acceptance_by_position histogram \
-        digest strict timing peak_memory_bytes; do
+        digest strict timing profile peak_memory_bytes; do
         field $name >/dev/null || {
             echo "no field $name"
             return 1
@@ -203,6 +203,39 @@ check "a model is not overwritten by a report" fails_with 2 'precious.gguf' 'mod
 run -m "$model" -p "$prompt" -n 10 --trace "$scratch/precious.gguf"
 check "nor by a trace" fails_with 2 'precious.gguf' 'model'
 check "it is whole" cmp "$headless" "$scratch/precious.gguf"
+
+# ---- the profile --------------------------------------------------------------------------------
+
+# row OPERATION PHASE: the operation's line in the table of a phase.
+row() {
+    sed -n "/^mtpgen: profile of the $2/,/outside operations/p" "$err" | grep "^  $1 .* %"
+}
+
+run -m "$model" -p "$prompt" -n 40 -q --draft 0 --report "$json"
+cp "$json" "$scratch/plain.json"
+check "without --profile the report has none" test "$(field profile)" = '  "profile": null,'
+check "and nothing is printed" test ! -s "$err"
+run -m "$model" -p "$prompt" -n 40 -q --profile --report "$json"
+check "a profile has a table for each phase" status_is 0 'mtpgen: profile of the prompt: ' \
+    'mtpgen: profile of the steps ' 'mtpgen: profile of the draft head: ' \
+    'operation             calls         ms   share    us/call          MB     GB/s'
+check "with the same text" same_as "$scratch/text"
+check "and the same ids and logits" same_run_as "$scratch/plain.json"
+for phase in prompt steps draft; do
+    check "the $phase multiplied matrices" row matmul $phase
+    check "and did something else" row 'outside operations' $phase
+done
+check "drafts have no recurrent state" sh -c "! sed -n '/draft head/,\$p' '$err' | grep delta_net"
+# Lines that begin with an operation, in order of the third column.
+by_time() {
+    sed -n '/profile of the steps/,/outside/p' "$err" | sed '1,2d;$d' | awk '
+        NR > 1 && $3 > before { wrong = 1 }
+        { before = $3 }
+        END { exit NR < 10 || wrong }'
+}
+check "the slowest is first" by_time
+check "the report has it, too" sh -c "grep '^  \"profile\": ' '$json' |
+    grep -q '\"prompt\": {.*\"steps\": {.*\"operation\": \"matmul\", .*\"draft\": {'"
 
 # ---- traces -------------------------------------------------------------------------------------
 

@@ -137,6 +137,48 @@ static void a_strict_report_names_its_mode_and_the_first_difference(void **state
     has(text, "  difference   layer 2, attention, row 1, element 7\n");
 }
 
+/* Attention took longer than matrix products; drafting has no time of its own, the prompt nothing. */
+static void fill_profile(struct mtp_profile *profile)
+{
+    memset(profile, 0, MTP_PROFILE_PHASES * sizeof *profile);
+    profile[MTP_PROFILE_STEPS] = (struct mtp_profile){
+        .seconds = 0.010, .n_entries = 3,
+        .entries = { { "matmul", 4, 0.002, 8000000 }, { "add", 0, 0.0, 0 },
+                     { "attention", 2, 0.005, 1000000 } },
+    };
+    profile[MTP_PROFILE_DRAFT] = (struct mtp_profile){
+        .n_entries = 3, .entries = { { "matmul", 1, 0.0, 16 }, { "add", 0, 0.0, 0 },
+                                     { "attention", 0, 0.0, 0 } },
+    };
+}
+
+static void the_profile_lists_operations_by_time_and_what_lies_outside(void **state)
+{
+    (void)state;
+    begin();
+    fill_profile(fake.profile);
+    run.session = (mtp_session *)(void *)&fake; /* only its address is looked at */
+    mtpgen_gather(&run);
+    mtpgen_gather(&run); /* a second session of a chat */
+    static char text[4096];
+    memset(text, 0, sizeof text);
+    FILE *out = fmemopen(text, sizeof text - 1, "w");
+    assert_non_null(out);
+    mtpgen_profile_print(out, &run.report);
+    fclose(out);
+    assert_string_equal(text,
+        "mtpgen: profile of the steps (passes that check drafts, and plain ones): 20.00 ms\n"
+        "  operation             calls         ms   share    us/call          MB     GB/s\n"
+        "  attention                 4      10.00  50.0 %    2500.00        2.00     0.20\n"
+        "  matmul                    8       4.00  20.0 %     500.00       16.00     4.00\n"
+        "  outside operations                6.00  30.0 %\n"
+        "mtpgen: profile of the draft head: 0.00 ms\n"
+        "  operation             calls         ms   share    us/call          MB     GB/s\n"
+        "  matmul                    2       0.00   0.0 %       0.00        0.00        -\n"
+        "  outside operations                0.00   0.0 %\n");
+    run.session = NULL;
+}
+
 /* ---- the file -------------------------------------------------------------------------------- */
 
 static int make_folder(void **state)
@@ -293,6 +335,36 @@ static void each_field_has_a_line_of_its_own(void **state)
     assert_int_equal(n, 1);
 }
 
+static void the_profile_is_a_member_by_phase(void **state)
+{
+    (void)state;
+    begin();
+    fill_profile(run.report.profile);
+    run.session_options.profile = true;
+    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    json_t *report = load();
+    json_t *profile = json_object_get(report, "profile");
+    json_t *steps = json_object_get(profile, "steps");
+    json_t *operations = json_object_get(steps, "operations");
+    assert_int_equal(json_object_size(profile), 3);
+    assert_true(json_real_value(json_object_get(steps, "ms")) == 10.0);
+    assert_true(json_real_value(json_object_get(steps, "outside_ms")) == 3.0);
+    assert_int_equal(json_array_size(operations), 2); /* add was not called */
+    json_int_t calls, bytes;
+    double milliseconds;
+    const char *operation;
+    assert_int_equal(json_unpack(json_array_get(operations, 1), "{s:s, s:I, s:F, s:I}",
+                                 "operation", &operation, "calls", &calls, "ms", &milliseconds,
+                                 "bytes", &bytes), 0);
+    assert_string_equal(operation, "attention");
+    assert_int_equal(calls, 2);
+    assert_int_equal(bytes, 1000000);
+    assert_true(milliseconds == 5.0);
+    json_t *prompt = json_object_get(profile, "prompt");
+    assert_int_equal(json_array_size(json_object_get(prompt, "operations")), 0);
+    json_decref(report);
+}
+
 static void what_was_never_measured_is_null(void **state)
 {
     (void)state;
@@ -303,6 +375,7 @@ static void what_was_never_measured_is_null(void **state)
     assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
     json_t *report = load();
     json_t *timing = json_object_get(report, "timing");
+    assert_true(json_is_null(json_object_get(report, "profile")));
     assert_true(json_is_null(json_object_get(timing, "ttft_ms")));
     assert_true(json_is_null(json_object_get(timing, "decode_tok_s")));
     assert_int_equal(json_array_size(json_object_get(report, "tokens")), 0);
@@ -385,9 +458,11 @@ int main(void)
         cmocka_unit_test(without_drafts_the_report_stays_short),
         cmocka_unit_test(a_depth_that_was_never_reached_shows_no_number),
         cmocka_unit_test(a_strict_report_names_its_mode_and_the_first_difference),
+        cmocka_unit_test(the_profile_lists_operations_by_time_and_what_lies_outside),
         file_test(every_field_is_there_with_its_unit),
         file_test(command_and_model_are_told_whatever_bytes_they_have),
         file_test(each_field_has_a_line_of_its_own),
+        file_test(the_profile_is_a_member_by_phase),
         file_test(what_was_never_measured_is_null),
         file_test(an_older_report_is_replaced_through_links_with_its_name),
         file_test(a_file_that_cannot_be_written_is_one_sentence_and_leaves_nothing),

@@ -8,6 +8,7 @@
 #include "kernels/fpcontrol.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
+#include "profile.h"
 #include "sampler.h"
 #include "session.h"
 #include "verify/digest.h"
@@ -246,27 +247,36 @@ static enum mtp_status keep_first_row(struct step *step)
     return MTP_OK;
 }
 
+static enum mtp_status take_step(struct step *step)
+{
+    mtp_session *s = step->s;
+    enum mtp_status status = check_generation(s, step->generation, step->error);
+    int32_t id = -1;
+    step->record.position = s->lengths[0];
+    if (status == MTP_OK)
+        status = draw(step, s->logits_row, step->record.position, &id);
+    if (status == MTP_OK)
+        status = keep_first_row(step);
+    if (status != MTP_OK)
+        return status;
+    give(step, id, mtp_session_logits_digest(s), s->first_row);
+    if (!step->stopped) {
+        if (step->record.position >= s->options.n_ctx)
+            return mtp_fail(step->error, MTP_ERR_CONTEXT,
+                            "the context of %" PRIu32 " positions is full", s->options.n_ctx);
+        status = extend(step);
+    }
+    observe(step);
+    return status;
+}
+
 enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
                                  mtp_token_fn fn, void *user, struct mtp_error *error)
 {
     struct step step = {session, generation, fn, user, error, {0}, {0}, false, 0};
-    enum mtp_status status = check_generation(session, generation, error);
-    int32_t id = -1;
-    step.record.position = session->lengths[0];
-    if (status == MTP_OK)
-        status = draw(&step, session->logits_row, step.record.position, &id);
-    if (status == MTP_OK)
-        status = keep_first_row(&step);
-    if (status != MTP_OK)
-        return status;
-    give(&step, id, mtp_session_logits_digest(session), session->first_row);
-    if (!step.stopped) {
-        if (step.record.position >= session->options.n_ctx)
-            return mtp_fail(error, MTP_ERR_CONTEXT, "the context of %" PRIu32 " positions is full",
-                            session->options.n_ctx);
-        status = extend(&step);
-    }
-    observe(&step);
+    int outer = profile_enter(session->profile, MTP_PROFILE_STEPS);
+    enum mtp_status status = take_step(&step);
+    profile_enter(session->profile, outer);
     return status;
 }
 

@@ -23,6 +23,7 @@ enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
     options.strict = MTP_STRICT_OFF;
     options.test_flip = NULL;
     options.progress = NULL;
+    options.profile = false;
     options.n_batch = 1;
     strict->state_bytes = session_state(session)->used;
     strict->before = malloc(strict->state_bytes + 1);
