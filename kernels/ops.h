@@ -71,6 +71,13 @@ struct expert_matmul_args {
     bool grouped;                 /* read each chosen expert once for all its pairs, or once a pair */
 };
 
+/* Several products that do not depend on each other, in one hand-over to the threads. */
+struct products_args {
+    const struct matmul_args *matmuls;
+    const struct expert_matmul_args *experts;
+    int n_matmuls, n_experts;
+};
+
 /* x -> int8 super-blocks. Non-finite input is reported (struct numeric_fault). */
 struct quantize_args {
     const float *x;               /* [n_rows][n] */
@@ -288,6 +295,7 @@ struct ops {
     void (*quantize)(struct backend *, const struct quantize_args *);
     void (*matmul)(struct backend *, const struct matmul_args *);
     void (*expert_matmul)(struct backend *, const struct expert_matmul_args *);
+    void (*products)(struct backend *, const struct products_args *);
     void (*rms_norm)(struct backend *, const struct rms_norm_args *);
     void (*add)(struct backend *, const struct add_args *);
     void (*rope)(struct backend *, const struct rope_args *);
@@ -320,5 +328,14 @@ struct backend {
     const struct ops *ops;
     int32_t layer; /* whose operations run: -1 embedding, 0.. blocks, n_layers the head; for messages */
 };
+
+/* ops->products of a backend around another that looks at every operation by itself. */
+static inline void products_one_by_one(struct backend *backend, const struct products_args *args)
+{
+    for (int i = 0; i < args->n_matmuls; i++)
+        backend->ops->matmul(backend, &args->matmuls[i]);
+    for (int i = 0; i < args->n_experts; i++)
+        backend->ops->expert_matmul(backend, &args->experts[i]);
+}
 
 #endif

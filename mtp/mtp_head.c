@@ -89,11 +89,11 @@ static void join(const struct pass *p, const struct mtp_block *block, const floa
 }
 
 static void store_keys(const struct pass *p, const struct mtp_block *block,
-                       const struct kv_cache *cache)
+                       const struct kv_cache *cache, bool with_queries)
 {
     qwen35_norm(p, p->work->x, block->layer.attn_norm, p->work->normed, p->h->n_embd);
     qwen35_rope_table(p);
-    qwen35_store_keys(p, &block->layer.attention, cache);
+    qwen35_store_keys(p, &block->layer.attention, cache, with_queries);
 }
 
 /* The rest of the block for the last row alone, and its draft. */
@@ -102,10 +102,11 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
 {
     struct workspace *work = p.work;
     size_t n = p.h->n_embd, last = (size_t)p.n_rows - 1;
+    size_t q_width = (size_t)p.h->n_heads * 2 * p.h->head_dim;
     p.n_rows = 1;
     if (last > 0) {
         memcpy(work->x, work->x + last * n, n * sizeof *work->x);
-        memcpy(work->normed, work->normed + last * n, n * sizeof *work->normed);
+        memcpy(work->q, work->q + last * q_width, q_width * sizeof *work->q);
         work->rows[0] = work->rows[last];
         qwen35_rope_table(&p);
     }
@@ -130,7 +131,7 @@ static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const flo
     for (uint32_t r = 0; r < n; r++)
         p.work->rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
     join(&p, block, hidden);
-    store_keys(&p, block, &s->mtp->kv);
+    store_keys(&p, block, &s->mtp->kv, n_head > 0);
     if (n_head > 0)
         predict(p, block, s->mtp, n_head);
     return qwen35_check_fault(&p, "the MTP block, layer", p.h->n_layers, error);

@@ -49,28 +49,27 @@ static void rotate(const struct pass *p, float *x, uint32_t n_heads, size_t head
 }
 
 void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
-                       const struct kv_cache *cache)
+                       const struct kv_cache *cache, bool with_queries)
 {
     struct workspace *work = p->work;
     const struct hparams *h = p->h;
     struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
-    linear(&input, &w->k, work->k);
-    linear(&input, &w->v, work->v);
+    const struct weight *const ws[] = {&w->k, &w->v, &w->q};
+    float *const ys[] = {work->k, work->v, work->q};
+    linear_all(&input, ws, ys, with_queries ? 3 : 2);
     norm_heads(p, work->k, w->k_norm, h->head_dim, h->n_kv_heads, h->head_dim);
     rotate(p, work->k, h->n_kv_heads, h->head_dim);
     const struct kv_store_args store = {*cache, work->rows, work->k, work->v, p->n_rows};
     p->ops->kv_store(p->backend, &store);
 }
 
-/* work.mixed = the attention layer's output for work.normed. */
+/* work.mixed = the attention layer's output for the queries in work.q. */
 static void attend(const struct pass *p, const struct attention_weights *w,
                    const struct kv_cache *cache)
 {
     struct workspace *work = p->work;
     const struct hparams *h = p->h;
     size_t dim = h->head_dim;
-    struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
-    linear(&input, &w->q, work->q);
     norm_heads(p, work->q, w->q_norm, dim, h->n_heads, 2 * dim);
     rotate(p, work->q, h->n_heads, 2 * dim);
     const struct attention_args args = {
@@ -100,10 +99,9 @@ static void delta_net_layer(const struct pass *p, const struct delta_net_weights
     struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
     int live = p->session->live, next = p->speculative ? 1 - live : live;
     float *qkv = p->speculative ? state->conv_rows : work->qkv;
-    linear(&input, &w->qkv, qkv);
-    linear(&input, &w->gate, work->z);
-    linear(&input, &w->alpha, work->alpha);
-    linear(&input, &w->beta, work->beta);
+    const struct weight *const ws[] = {&w->qkv, &w->gate, &w->alpha, &w->beta};
+    float *const ys[] = {qkv, work->z, work->alpha, work->beta};
+    linear_all(&input, ws, ys, 4);
     const struct conv_args conv = {
         .rows = work->rows,
         .x = qkv,
@@ -205,7 +203,7 @@ static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
             add_to_stream(p);
             feed(p, layer);
         } else {
-            qwen35_store_keys(p, &layer->attention, &state->kv);
+            qwen35_store_keys(p, &layer->attention, &state->kv, true);
             qwen35_attend_and_feed(p, layer, &state->kv);
         }
         enum mtp_status status = qwen35_check_fault(p, "layer", i, error);

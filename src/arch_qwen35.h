@@ -26,10 +26,10 @@ void qwen35_norm(const struct pass *p, const float *src, const float *w, float *
                  size_t dst_stride);
 /* Rotary tables for work.rows. */
 void qwen35_rope_table(const struct pass *p);
-/* Keys and values of work.normed into the cache. */
+/* Keys and values of work.normed into the cache; its queries, if wanted, into work.q. */
 void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
-                       const struct kv_cache *cache);
-/* work.x += attention of work.normed over the cache; then work.x += ffn(rms(work.x)). */
+                       const struct kv_cache *cache, bool with_queries);
+/* work.x += attention of the queries in work.q over the cache; then work.x += ffn(rms(work.x)). */
 void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
                             const struct kv_cache *cache);
 enum mtp_status qwen35_check_fault(const struct pass *p, const char *where, uint32_t layer,

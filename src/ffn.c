@@ -9,57 +9,73 @@ static void swiglu(struct backend *backend, const float *gate, float *up, size_t
     backend->ops->mul_silu(backend, &args);
 }
 
-static void swiglu_mlp(struct linear_input *input, const struct dense_ffn_weights *w,
-                       struct act_block *act, float *gate, float *up, float *out)
+static void dense_forward(struct linear_input *input, const struct dense_ffn_weights *w,
+                          struct workspace *work)
 {
-    linear(input, &w->gate, gate);
-    linear(input, &w->up, up);
-    swiglu(input->backend, gate, up, w->gate.n_out, input->n_rows);
-    struct linear_input middle = {input->backend, up, act, w->down.n_in, input->n_rows, false};
-    linear(&middle, &w->down, out);
+    const struct weight *const ws[] = {&w->gate, &w->up};
+    float *const ys[] = {work->gate, work->up};
+    linear_all(input, ws, ys, 2);
+    swiglu(input->backend, work->gate, work->up, w->gate.n_out, input->n_rows);
+    struct linear_input middle = {input->backend, work->up, work->act, w->down.n_in, input->n_rows,
+                                  false};
+    linear(&middle, &w->down, work->mixed);
 }
 
-static struct expert_matmul_args expert_product(const mtp_session *session, const struct weight *w,
-                                                const struct linear_input *input, float *y)
+/* The product of w with the experts' pairs of rows. */
+static struct expert_matmul_args expert_args(const mtp_session *session, const struct weight *w,
+                                             struct linear_input *input, int32_t n_pairs,
+                                             int32_t pairs_per_input, float *y)
 {
     const struct workspace *work = &session->work;
+    linear_prepare(input, w);
     return (struct expert_matmul_args){
         .w = *w,
         .x = input->x,
         .act = input->act,
         .y = y,
         .y_stride = w->n_out,
+        .n_pairs = n_pairs,
+        .pairs_per_input = pairs_per_input,
         .order = work->order,
         .start = work->start,
         .grouped = session->options.moe_mode == MTP_MOE_GROUPED,
     };
 }
 
-/* Routed experts of every row into work.expert_out, one row a (row, rank). */
-static void routed_experts(mtp_session *session, const struct moe_weights *w,
-                           struct linear_input *input)
+/* Gate and up of the routed experts and of the shared one, and the shared one's own gate. */
+static void experts_in(mtp_session *session, const struct moe_weights *w, struct linear_input *input)
+{
+    struct workspace *work = &session->work;
+    int32_t used = (int32_t)session->model->hparams.n_experts_used, pairs = input->n_rows * used;
+    const struct expert_matmul_args experts[] = {
+        expert_args(session, &w->gate, input, pairs, used, work->gate),
+        expert_args(session, &w->up, input, pairs, used, work->up),
+    };
+    const struct matmul_args shared[] = {
+        linear_args(input, &w->shared_gate, work->shared_gate),
+        linear_args(input, &w->shared_up, work->shared_up),
+        linear_args(input, &w->shared_router, work->shared_router),
+    };
+    session->backend->ops->products(session->backend,
+                                    &(struct products_args){shared, experts, 3, 2});
+    swiglu(session->backend, work->gate, work->up, w->gate.n_out, pairs);
+    swiglu(session->backend, work->shared_gate, work->shared_up, w->shared_gate.n_out,
+           input->n_rows);
+}
+
+/* Down of both: one row of work.expert_out a (row, rank). */
+static void experts_out(mtp_session *session, const struct moe_weights *w, int32_t n_rows)
 {
     struct workspace *work = &session->work;
     struct backend *backend = session->backend;
-    int32_t used = (int32_t)session->model->hparams.n_experts_used;
-    int32_t n_pairs = input->n_rows * used;
-    linear_prepare(input, &w->gate);
-    struct expert_matmul_args gate = expert_product(session, &w->gate, input, work->gate);
-    gate.n_pairs = n_pairs;
-    gate.pairs_per_input = used;
-    backend->ops->expert_matmul(backend, &gate);
-    linear_prepare(input, &w->up);
-    struct expert_matmul_args up = expert_product(session, &w->up, input, work->up);
-    up.n_pairs = n_pairs;
-    up.pairs_per_input = used;
-    backend->ops->expert_matmul(backend, &up);
-    swiglu(backend, work->gate, work->up, w->gate.n_out, n_pairs);
-    struct linear_input middle = {backend, work->up, work->expert_act, w->down.n_in, n_pairs, false};
-    linear_prepare(&middle, &w->down);
-    struct expert_matmul_args down = expert_product(session, &w->down, &middle, work->expert_out);
-    down.n_pairs = n_pairs;
-    down.pairs_per_input = 1;
-    backend->ops->expert_matmul(backend, &down);
+    int32_t pairs = n_rows * (int32_t)session->model->hparams.n_experts_used;
+    struct linear_input middle = {backend, work->up, work->expert_act, w->down.n_in, pairs, false};
+    struct linear_input shared_middle = {backend, work->shared_up, work->act, w->shared_down.n_in,
+                                         n_rows, false};
+    const struct expert_matmul_args experts =
+        expert_args(session, &w->down, &middle, pairs, 1, work->expert_out);
+    const struct matmul_args shared = linear_args(&shared_middle, &w->shared_down, work->shared_out);
+    backend->ops->products(backend, &(struct products_args){&shared, &experts, 1, 1});
 }
 
 static void moe_forward(mtp_session *session, const struct moe_weights *w,
@@ -72,10 +88,8 @@ static void moe_forward(mtp_session *session, const struct moe_weights *w,
     const struct route_args route = {work->router, work->experts, work->expert_weights, work->order,
                                      work->start, h->n_experts, h->n_experts_used, input->n_rows};
     backend->ops->route(backend, &route);
-    routed_experts(session, w, input);
-    linear(input, &w->shared_router, work->shared_router);
-    const struct dense_ffn_weights shared = {w->shared_gate, w->shared_up, w->shared_down};
-    swiglu_mlp(input, &shared, work->act, work->shared_gate, work->shared_up, work->shared_out);
+    experts_in(session, w, input);
+    experts_out(session, w, input->n_rows);
     const struct moe_combine_args combine = {work->expert_out, work->expert_weights,
                                              work->shared_out, work->shared_router, work->mixed,
                                              h->n_embd, h->n_experts_used, input->n_rows};
@@ -90,5 +104,5 @@ void ffn_forward(mtp_session *session, const struct layer *layer, int32_t n_rows
     if (session->model->hparams.arch == ARCH_QWEN35MOE)
         moe_forward(session, &layer->moe, &input);
     else
-        swiglu_mlp(&input, &layer->ffn, work->act, work->gate, work->up, work->mixed);
+        dense_forward(&input, &layer->ffn, work);
 }

@@ -10,9 +10,23 @@ void linear_prepare(struct linear_input *input, const struct weight *w)
     input->quantised = true;
 }
 
-void linear(struct linear_input *input, const struct weight *w, float *y)
+struct matmul_args linear_args(struct linear_input *input, const struct weight *w, float *y)
 {
     linear_prepare(input, w);
-    const struct matmul_args args = {*w, input->x, input->act, y, w->n_out, input->n_rows};
+    return (struct matmul_args){*w, input->x, input->act, y, w->n_out, input->n_rows};
+}
+
+void linear(struct linear_input *input, const struct weight *w, float *y)
+{
+    const struct matmul_args args = linear_args(input, w, y);
     input->backend->ops->matmul(input->backend, &args);
+}
+
+void linear_all(struct linear_input *input, const struct weight *const *ws, float *const *ys, int n)
+{
+    struct matmul_args args[LINEAR_MOST];
+    for (int i = 0; i < n; i++)
+        args[i] = linear_args(input, ws[i], ys[i]);
+    const struct products_args all = {.matmuls = args, .n_matmuls = n};
+    input->backend->ops->products(input->backend, &all);
 }

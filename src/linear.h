@@ -16,6 +16,13 @@ struct linear_input {
 /* y: [n_rows][w->n_out]. */
 void linear(struct linear_input *input, const struct weight *w, float *y);
 
+/* n <= LINEAR_MOST products of the same rows together: ys[i] = ws[i] x. */
+enum { LINEAR_MOST = 4 };
+void linear_all(struct linear_input *input, const struct weight *const *ws, float *const *ys, int n);
+
+/* The arguments of one, whose rows are quantised if they must be. */
+struct matmul_args linear_args(struct linear_input *input, const struct weight *w, float *y);
+
 /* Quantises the rows when w needs it and act does not hold them yet. */
 void linear_prepare(struct linear_input *input, const struct weight *w);
 

@@ -249,6 +249,7 @@ static void p_close(struct backend *b)
 #define AS_FUNCTION(op) .op = p_##op,
 static const struct ops profile_ops = {
     OPERATIONS(AS_FUNCTION)
+    .products = products_one_by_one,
     .packed_bytes = p_packed_bytes,
     .pack = p_pack,
     .reserve = p_reserve,

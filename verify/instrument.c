@@ -329,6 +329,7 @@ static const struct ops instrument_ops = {
     .quantize = i_quantize,
     .matmul = i_matmul,
     .expert_matmul = i_expert_matmul,
+    .products = products_one_by_one,
     .rms_norm = i_rms_norm,
     .add = i_add,
     .rope = i_rope,

@@ -174,11 +174,10 @@ static int64_t outputs_before(const struct weight *w, int64_t group)
     return output < w->n_out ? output : w->n_out;
 }
 
-static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+/* Groups [begin, end) of the outputs of one product. */
+static void matmul_groups(const struct cpu_kernels *kernels, const struct matmul_args *args,
+                          int64_t begin, int64_t end)
 {
-    (void)task;
-    const struct work *work = w;
-    const struct matmul_args *args = work->args;
     size_t blocks = act_blocks(args->w.n_in);
     const float *x[DOT_TILE];
     const struct act_block *act[DOT_TILE];
@@ -197,7 +196,7 @@ static void matmul_range(const void *w, int64_t begin, int64_t end, struct cpu_t
                 act[r] = args->act != NULL ? args->act + row * blocks : NULL;
                 y[r] = args->y + row * args->y_stride;
             }
-            dot_rows(work->kernels, &args->w, 0, o, last, &dot, y);
+            dot_rows(kernels, &args->w, 0, o, last, &dot, y);
         }
     }
 }
@@ -211,19 +210,10 @@ static void count_product(struct cpu_backend *cpu, const struct weight *w)
         cpu->counters.packed_calls++;
 }
 
-static void matmul(struct backend *backend, const struct matmul_args *args)
-{
-    struct cpu_backend *cpu = self(backend);
-    struct work work = {cpu->kernels, args};
-    count_product(cpu, &args->w);
-    parallel_ranges(cpu->pool, output_groups(&args->w), 1, matmul_range, &work);
-}
-
 /* All pairs of one expert that fit a tile, against weight rows [begin, end). */
-static void expert_tile(const struct work *work, size_t expert, const int32_t *pairs, int32_t n,
-                        int64_t begin, int64_t end)
+static void expert_tile(const struct cpu_kernels *kernels, const struct expert_matmul_args *args,
+                        size_t expert, const int32_t *pairs, int32_t n, int64_t begin, int64_t end)
 {
-    const struct expert_matmul_args *args = work->args;
     size_t blocks = act_blocks(args->w.n_in);
     const float *x[DOT_TILE];
     const struct act_block *act[DOT_TILE];
@@ -236,14 +226,12 @@ static void expert_tile(const struct work *work, size_t expert, const int32_t *p
     }
     struct dot_args dot = {.type = args->w.type, .row_bytes = args->w.row_bytes,
                            .n_in = args->w.n_in, .x = x, .act = act, .n = n};
-    dot_rows(work->kernels, &args->w, expert, begin, end, &dot, y);
+    dot_rows(kernels, &args->w, expert, begin, end, &dot, y);
 }
 
-static void expert_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+static void expert_groups(const struct cpu_kernels *kernels, const struct expert_matmul_args *args,
+                          int64_t begin, int64_t end)
 {
-    (void)task;
-    const struct work *work = w;
-    const struct expert_matmul_args *args = work->args;
     int32_t tile = args->grouped ? DOT_TILE : 1;
     begin = outputs_before(&args->w, begin);
     end = outputs_before(&args->w, end);
@@ -252,21 +240,78 @@ static void expert_range(const void *w, int64_t begin, int64_t end, struct cpu_t
             for (int32_t p = args->start[e]; p < args->start[e + 1]; p += tile) {
                 int32_t left = args->start[e + 1] - p;
                 int64_t last = end - o < OUT_TILE ? end : o + OUT_TILE;
-                expert_tile(work, e, args->order + p, left < tile ? left : tile, o, last);
+                expert_tile(kernels, args, e, args->order + p, left < tile ? left : tile, o, last);
             }
 }
 
-static void expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
+/* The part of [begin, end) that lies in the n groups at `at`, counted from there. */
+struct group_range {
+    int64_t begin, end;
+};
+static struct group_range part_of(int64_t begin, int64_t end, int64_t at, int64_t n)
 {
-    struct cpu_backend *cpu = self(backend);
-    struct work work = {cpu->kernels, args};
+    struct group_range part = {begin - at, end - at};
+    part.begin = part.begin < 0 ? 0 : part.begin;
+    part.end = part.end > n ? n : part.end;
+    return part;
+}
+
+static void products_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
+{
+    (void)task;
+    const struct work *work = w;
+    const struct products_args *args = work->args;
+    int64_t at = 0;
+    for (int i = 0; i < args->n_experts; i++) {
+        int64_t n = output_groups(&args->experts[i].w);
+        struct group_range part = part_of(begin, end, at, n);
+        if (part.begin < part.end)
+            expert_groups(work->kernels, &args->experts[i], part.begin, part.end);
+        at += n;
+    }
+    for (int i = 0; i < args->n_matmuls; i++) {
+        int64_t n = output_groups(&args->matmuls[i].w);
+        struct group_range part = part_of(begin, end, at, n);
+        if (part.begin < part.end)
+            matmul_groups(work->kernels, &args->matmuls[i], part.begin, part.end);
+        at += n;
+    }
+}
+
+static void count_experts(struct cpu_backend *cpu, const struct expert_matmul_args *args)
+{
     count_product(cpu, &args->w);
     for (uint32_t e = 0; e < args->w.n_experts; e++) {
         int32_t pairs = args->start[e + 1] - args->start[e];
         cpu->counters.expert_rows += (uint64_t)pairs;
         cpu->counters.expert_reads += args->grouped ? pairs > 0 : (uint64_t)pairs;
     }
-    parallel_ranges(cpu->pool, output_groups(&args->w), 1, expert_range, &work);
+}
+
+static void products(struct backend *backend, const struct products_args *args)
+{
+    struct cpu_backend *cpu = self(backend);
+    struct work work = {cpu->kernels, args};
+    int64_t groups = 0;
+    for (int i = 0; i < args->n_experts; i++) {
+        count_experts(cpu, &args->experts[i]);
+        groups += output_groups(&args->experts[i].w);
+    }
+    for (int i = 0; i < args->n_matmuls; i++) {
+        count_product(cpu, &args->matmuls[i].w);
+        groups += output_groups(&args->matmuls[i].w);
+    }
+    parallel_ranges(cpu->pool, groups, 1, products_range, &work);
+}
+
+static void matmul(struct backend *backend, const struct matmul_args *args)
+{
+    products(backend, &(struct products_args){.matmuls = args, .n_matmuls = 1});
+}
+
+static void expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
+{
+    products(backend, &(struct products_args){.experts = args, .n_experts = 1});
 }
 
 /* ---- packed weights ---------------------------------------------------------------------- */
@@ -359,6 +404,7 @@ static const struct ops cpu_ops = {
     .quantize = quantize,
     .matmul = matmul,
     .expert_matmul = expert_matmul,
+    .products = products,
     .rms_norm = rms_norm,
     .add = add,
     .rope = rope,
