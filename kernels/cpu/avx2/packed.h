@@ -32,11 +32,11 @@ struct packed_form {
 #define FORM_Q4_0 ((struct packed_form){MTP_TYPE_Q4_0, 16 * 18, 8, 8, false})
 
 /* Scales and minima of a super-block of sixteen rows: `one` for types with a scale a sub-block of 32,
- * `two` for those with one a sub-block of 16. Read as they are written, 16 bytes at a time: a load that
- * spans two stores would wait for the cache. */
+ * `two` for those with one a sub-block of 16. A load lies within what one store has written: one that spans
+ * two stores would wait for the cache. */
 struct k_tables {
     _Alignas(64) int8_t one[8][PACK_ROWS];
-    uint8_t min[8][PACK_ROWS];
+    _Alignas(64) uint8_t min[8][PACK_ROWS];
     int8_t two[8][PACK_ROWS][2];
     const uint8_t *scales; /* one or two, bytes of 8 sub-blocks */
     const uint8_t *lines;
@@ -55,15 +55,48 @@ ALWAYS_INLINE __m128i six_bits(__m128i low, __m128i high, int low_at, int high_a
     return _mm_or_si128(low, _mm_and_si128(high, top));
 }
 
+/* Bits 0..3 from the nibbles at low_at, bits 4, 5 from those at high_at, of several sub-blocks. */
+#ifdef __AVX512BW__
+enum { SCALES_AT_ONCE = 4 }; /* sub-blocks */
+typedef __m512i scales_vector;
+ALWAYS_INLINE scales_vector load_some(const void *at)
+{
+    return _mm512_loadu_si512(at);
+}
+ALWAYS_INLINE void store_some(void *to, scales_vector low, scales_vector high, int low_at, int high_at)
+{
+    const __m512i nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(0x30);
+    low = _mm512_and_si512(low_at ? _mm512_srli_epi16(low, 4) : low, nibble);
+    high = high_at < 4 ? _mm512_slli_epi16(high, (unsigned)(4 - high_at))
+                       : _mm512_srli_epi16(high, (unsigned)(high_at - 4));
+    _mm512_store_si512(to, _mm512_or_si512(low, _mm512_and_si512(high, top)));
+}
+#else
+enum { SCALES_AT_ONCE = 2 };
+typedef __m256i scales_vector;
+ALWAYS_INLINE scales_vector load_some(const void *at)
+{
+    return load_32(at);
+}
+ALWAYS_INLINE void store_some(void *to, scales_vector low, scales_vector high, int low_at, int high_at)
+{
+    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(0x30);
+    low = _mm256_and_si256(low_at ? _mm256_srli_epi16(low, 4) : low, nibble);
+    high = high_at < 4 ? _mm256_slli_epi16(high, 4 - high_at) : _mm256_srli_epi16(high, high_at - 4);
+    _mm256_store_si256(to, _mm256_or_si256(low, _mm256_and_si256(high, top)));
+}
+#endif
+
 ALWAYS_INLINE void load_scales_and_minima(const struct k_scales *s, struct k_tables *t)
 {
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        __m128i a = load_16(s->low_a[j]), b = load_16(s->low_b[j]), high = load_16(s->high[j]);
-        store_16(t->one[j], six_bits(a, high, 0, 0));
-        store_16(t->one[j + 4], six_bits(a, high, 4, 2));
-        store_16(t->min[j], six_bits(b, high, 0, 4));
-        store_16(t->min[j + 4], six_bits(b, high, 4, 6));
+#pragma GCC unroll 2
+    for (int j = 0; j < 4; j += SCALES_AT_ONCE) {
+        scales_vector a = load_some(s->low_a[j]), b = load_some(s->low_b[j]);
+        scales_vector high = load_some(s->high[j]);
+        store_some(t->one[j], a, high, 0, 0);
+        store_some(t->one[j + 4], a, high, 4, 2);
+        store_some(t->min[j], b, high, 0, 4);
+        store_some(t->min[j + 4], b, high, 4, 6);
     }
 }
 
@@ -140,6 +173,9 @@ struct packed_rows {
     const uint8_t *group;
     int32_t first, o; /* batch row, output */
 };
+
+/* Rows of so few super-blocks have one in segment 7 alone, or in segments 3 and 7. */
+enum { FEW_BLOCKS = 2 };
 
 /* Outputs that are wanted of a group from output o on. */
 ALWAYS_INLINE int32_t packed_outputs(const struct dot_args *args, int32_t o)

@@ -164,6 +164,28 @@ ALWAYS_INLINE __m256 fold_segments(const __m256 s[N_SEGMENTS])
     return _mm256_add_ps(low, high);
 }
 
+/* fold_segments where all segments but 7, or 3 and 7, are +0 and were left out; adding +0 turns a -0. */
+ALWAYS_INLINE __m256 fold_few(const __m256 s[N_SEGMENTS], size_t blocks)
+{
+    const __m256 zero = _mm256_setzero_ps();
+    __m256 last = _mm256_add_ps(zero, s[7]);
+    return blocks == 1 ? last : _mm256_add_ps(_mm256_add_ps(zero, s[3]), last);
+}
+
+ALWAYS_INLINE void store_group(const struct packed_rows *rows, size_t blocks, int n,
+                               __m256 segments[][HALVES][N_SEGMENTS])
+{
+    int32_t wanted = packed_outputs(rows->args, rows->o);
+    for (int r = 0; r < n; r++) {
+        float out[PACK_ROWS];
+        for (int half = 0; half < HALVES; half++)
+            _mm256_storeu_ps(out + 8 * half, blocks <= FEW_BLOCKS
+                                                 ? fold_few(segments[r][half], blocks)
+                                                 : fold_segments(segments[r][half]));
+        memcpy(rows->args->y[rows->first + r] + rows->o, out, (size_t)wanted * sizeof *out);
+    }
+}
+
 ALWAYS_INLINE void packed_group(const struct packed_rows *rows, struct packed_form f, int n)
 {
     const struct dot_args *args = rows->args;
@@ -171,10 +193,13 @@ ALWAYS_INLINE void packed_group(const struct packed_rows *rows, struct packed_fo
     size_t blocks = args->n_in / SUPER_BLOCK;
     __m256 segments[MOST_ROWS][HALVES][N_SEGMENTS];
     for (size_t s = 0; s < N_SEGMENTS; s++) {
+        size_t b = segment_start(blocks, s), end = segment_start(blocks, s + 1);
+        if (b == end && blocks <= FEW_BLOCKS)
+            continue;
         __m256 totals[MOST_ROWS][HALVES];
         for (int r = 0; r < n; r++)
             totals[r][0] = totals[r][1] = _mm256_setzero_ps();
-        for (size_t b = segment_start(blocks, s); b < segment_start(blocks, s + 1); b++) {
+        for (; b < end; b++) {
             const uint8_t *block = rows->group + b * f.block_bytes;
             struct k_tables t;
             load_tables(block, f, &t);
@@ -185,13 +210,7 @@ ALWAYS_INLINE void packed_group(const struct packed_rows *rows, struct packed_fo
             for (int half = 0; half < HALVES; half++)
                 segments[r][half][s] = totals[r][half];
     }
-    int32_t wanted = packed_outputs(args, rows->o);
-    for (int r = 0; r < n; r++) {
-        float out[PACK_ROWS];
-        for (int half = 0; half < HALVES; half++)
-            _mm256_storeu_ps(out + 8 * half, fold_segments(segments[r][half]));
-        memcpy(args->y[rows->first + r] + rows->o, out, (size_t)wanted * sizeof *out);
-    }
+    store_group(rows, blocks, n, segments);
 }
 
 ALWAYS_INLINE void packed_groups(const struct dot_args *args, struct packed_form f)

@@ -142,22 +142,34 @@ ALWAYS_INLINE void add_block(const uint8_t *block, const struct act_block *const
     }
 }
 
+/* fold512 where all segments but 7, or 3 and 7, are +0 and were left out; adding +0 turns a -0. */
+ALWAYS_INLINE __m512 fold_few(const __m512 s[N_SEGMENTS], size_t blocks)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 last = _mm512_add_ps(zero, s[7]);
+    return blocks == 1 ? last : _mm512_add_ps(_mm512_add_ps(zero, s[3]), last);
+}
+
 ALWAYS_INLINE void packed_group(const struct packed_rows *rows, struct packed_form f, int n)
 {
     const struct dot_args *args = rows->args;
     size_t blocks = args->n_in / SUPER_BLOCK;
     __m512 segments[MOST_ROWS][N_SEGMENTS];
     for (size_t s = 0; s < N_SEGMENTS; s++) {
+        size_t b = segment_start(blocks, s), end = segment_start(blocks, s + 1);
+        if (b == end && blocks <= FEW_BLOCKS)
+            continue;
         __m512 totals[MOST_ROWS];
         for (int r = 0; r < n; r++)
             totals[r] = _mm512_setzero_ps();
-        for (size_t b = segment_start(blocks, s); b < segment_start(blocks, s + 1); b++)
+        for (; b < end; b++)
             add_block(rows->group + b * f.block_bytes, args->act + rows->first, b, f, n, totals);
         for (int r = 0; r < n; r++)
             segments[r][s] = totals[r];
     }
     for (int r = 0; r < n; r++)
-        store_outputs(rows, r, fold512(segments[r]));
+        store_outputs(rows, r, blocks <= FEW_BLOCKS ? fold_few(segments[r], blocks)
+                                                    : fold512(segments[r]));
 }
 
 ALWAYS_INLINE void packed_groups(const struct dot_args *args, struct packed_form f)
