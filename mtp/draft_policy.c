@@ -3,49 +3,109 @@
 
 #include <stdlib.h>
 
-/* Plain steps are timed first, then drafting ones; after that the worse way is tried again for one
- * step in PROBE_EVERY. Averages decay so that a change of text shows within a few dozen steps. */
-enum { FIRST_PLAIN = 2, FIRST_DRAFTING = 8, PROBE_EVERY = 64 };
-static const double decay = 0.95;
+#include <string.h>
+
+/* At the start two plain steps are timed, then FIRST_DRAFTING with one draft. Depths not timed yet are
+ * taken to cost what the step before added. */
+enum { FIRST_PLAIN = 2, FIRST_DRAFTING = 3, SAMPLES = 5 };
+
+/* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win, a
+ * plain step is timed as often. A trial goes on while its drafts are accepted, so that a change of text
+ * shows within some steps. */
+enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8 };
+
+/* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */
+static const double newest = 0.1, assumed_acceptance = 0.7;
+
+/* Drafting must promise so much more than plain steps: estimates are noisy, and a tie is not worth it. */
+static const double least_gain = 1.02;
 
 /* A token outside the part ends the run of accepted drafts, which costs about as much as reading half of
  * a small model's head in three steps saves (docs/performance.md, "The draft head"). */
 static const double outside_decay = 0.98, outside_most = 0.04;
 
+/* Steps with one number of drafts. */
 struct way {
-    double tokens, seconds; /* decayed sums */
-    uint64_t steps;
+    double seconds[SAMPLES]; /* of the latest; the median is taken, a step interrupted is no measure */
+    uint32_t n;              /* timed, SAMPLES at most are kept */
 };
 
 struct draft_policy {
-    struct way plain, drafting;
-    uint64_t steps;
+    struct way ways[AUTO_DRAFTS + 1]; /* by drafts */
+    double acceptance[AUTO_DRAFTS];   /* of the draft at this depth, those before it accepted */
+    uint32_t tokens;                  /* since the way not preferred was tried */
+    uint32_t interval;                /* tokens between trials of drafts */
+    uint32_t trial;                   /* steps of the trial under way */
     double outside; /* decayed share of tokens given that lie outside the part */
 };
 
 enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
 {
-    session->policy = calloc(1, sizeof *session->policy);
-    if (session->policy == NULL)
-        return mtp_fail_memory(error, "the draft policy", sizeof *session->policy);
+    struct draft_policy *policy = calloc(1, sizeof *policy);
+    session->policy = policy;
+    if (policy == NULL)
+        return mtp_fail_memory(error, "the draft policy", sizeof *policy);
+    for (int i = 0; i < AUTO_DRAFTS; i++)
+        policy->acceptance[i] = assumed_acceptance;
+    policy->interval = PROBE_TOKENS;
     return MTP_OK;
 }
 
-static double rate(const struct way *way)
+static double median(const struct way *way)
 {
-    return way->seconds > 0.0 ? way->tokens / way->seconds : 0.0;
+    double sorted[SAMPLES];
+    uint32_t n = way->n < SAMPLES ? way->n : SAMPLES;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > way->seconds[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = way->seconds[i];
+    }
+    return sorted[n / 2];
+}
+
+/* Seconds of a step with n drafts; plain steps and those with one draft have been timed. */
+static double cost(const struct draft_policy *policy, uint32_t n)
+{
+    if (policy->ways[n].n > 0)
+        return median(&policy->ways[n]);
+    return 2.0 * cost(policy, n - 1) - cost(policy, n - 2);
+}
+
+/* Expected tokens a second of steps with n drafts. */
+static double rate(const struct draft_policy *policy, uint32_t n)
+{
+    double tokens = 1.0, all = 1.0;
+    for (uint32_t i = 0; i < n; i++) {
+        all *= policy->acceptance[i];
+        tokens += all;
+    }
+    double seconds = cost(policy, n);
+    return seconds > 0.0 ? tokens / seconds : 0.0;
+}
+
+static uint32_t best(const struct draft_policy *policy)
+{
+    uint32_t chosen = 0;
+    double wanted = least_gain * rate(policy, 0);
+    for (uint32_t n = 1; n <= AUTO_DRAFTS; n++)
+        if (rate(policy, n) > wanted) {
+            chosen = n;
+            wanted = rate(policy, n);
+        }
+    return chosen;
 }
 
 uint32_t draft_policy_choose(const struct draft_policy *policy)
 {
-    if (policy->plain.steps < FIRST_PLAIN)
+    if (policy->ways[0].n < FIRST_PLAIN)
         return 0;
-    if (policy->drafting.steps < FIRST_DRAFTING)
-        return AUTO_DRAFTS;
-    bool pays = rate(&policy->drafting) > rate(&policy->plain);
-    if (policy->steps % PROBE_EVERY == 0)
-        pays = !pays;
-    return pays ? AUTO_DRAFTS : 0;
+    if (policy->ways[1].n < FIRST_DRAFTING)
+        return 1;
+    uint32_t chosen = best(policy);
+    if (chosen > 0)
+        return policy->tokens >= PROBE_TOKENS ? 0 : chosen;
+    return policy->trial > 0 || policy->tokens >= policy->interval;
 }
 
 static uint32_t part_rows(uint32_t n_vocab)
@@ -65,12 +125,37 @@ void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab)
     policy->outside = policy->outside * outside_decay + outside * (1.0 - outside_decay);
 }
 
+static void learn_acceptance(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_accepted)
+{
+    for (uint32_t i = 0; i < n_drafts && i <= n_accepted; i++) {
+        double *acceptance = &policy->acceptance[i];
+        *acceptance += newest * ((i < n_accepted ? 1.0 : 0.0) - *acceptance);
+        /* Depths never reached know no better than those before them. */
+        for (uint32_t deeper = i + 1; deeper < AUTO_DRAFTS; deeper++)
+            if (policy->ways[deeper + 1].n == 0)
+                policy->acceptance[deeper] = *acceptance;
+    }
+}
+
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
                         double seconds)
 {
-    struct way *way = n_drafts == 0 ? &policy->plain : &policy->drafting;
-    way->tokens = way->tokens * decay + (double)n_tokens;
-    way->seconds = way->seconds * decay + seconds;
-    way->steps++;
-    policy->steps++;
+    if (n_drafts > AUTO_DRAFTS)
+        return; /* the caller's own number */
+    bool drafts_won = policy->ways[1].n >= FIRST_DRAFTING && best(policy) > 0;
+    struct way *way = &policy->ways[n_drafts];
+    way->seconds[way->n++ % SAMPLES] = seconds;
+    learn_acceptance(policy, n_drafts, n_tokens - 1);
+    policy->tokens += n_tokens;
+    if ((n_drafts > 0) == drafts_won)
+        return;
+    /* The other way was tried. */
+    bool goes_on = n_drafts > 0 && n_tokens > n_drafts && policy->trial < PROBE_STEPS;
+    policy->trial = goes_on ? policy->trial + 1 : 0;
+    policy->tokens = 0;
+    bool drafts_win = policy->ways[1].n >= FIRST_DRAFTING && best(policy) > 0;
+    if (drafts_win || drafts_won)
+        policy->interval = PROBE_TOKENS;
+    else if (!goes_on && policy->interval < PROBE_LEAST_OFTEN)
+        policy->interval *= 2;
 }

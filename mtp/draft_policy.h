@@ -1,5 +1,6 @@
-/* draft_policy.h - how many tokens to draft under `--draft auto`: at most AUTO_DRAFTS, and none while
- * drafting gives fewer tokens a second than plain steps do. Whatever it chooses, the text is the same.
+/* draft_policy.h - how many tokens to draft under `--draft auto`: the number, at most AUTO_DRAFTS, that
+ * promises most tokens a second by the measured time of steps of every depth and by the acceptance of
+ * recent drafts; none where plain steps do. Whatever it chooses, the text is the same.
  */
 #ifndef MTP_MTP_DRAFT_POLICY_H
 #define MTP_MTP_DRAFT_POLICY_H
@@ -22,7 +23,7 @@ uint32_t draft_policy_head_rows(const struct draft_policy *policy, uint32_t n_vo
 /* A token that was given. */
 void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab);
 
-/* What a step with n_drafts drafts gave and took. */
+/* What a step with n_drafts drafts gave (1 to n_drafts + 1 tokens) and took. */
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
                         double seconds);
 
