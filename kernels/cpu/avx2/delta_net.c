@@ -68,6 +68,8 @@ ALWAYS_INLINE void begin_block(struct block *block, size_t d, const struct steps
 #pragma GCC unroll 4
             for (size_t l = 0; l < PARTIALS; l++) {
                 __m256 k = _mm256_set1_ps(steps->k[i + l]);
+                /* the block behind, into the second-level cache */
+                _mm_prefetch(block->from + (i + l) * d + COLUMNS, _MM_HINT_T1);
 #pragma GCC unroll 2
                 for (int c = 0; c < VECTORS; c++) {
                     __m256 old = _mm256_loadu_ps(block->from + (i + l) * d + LANES * c);
