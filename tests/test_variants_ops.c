@@ -416,13 +416,18 @@ static void cached_rows_equal_the_definition(void **state)
 
 enum { CONTEXT = 310, SEQUENCES = 2 };
 
+/* Rows apart, or neighbours across the end of a chunk and of a sequence. */
 static void compare_attention(struct numbers *numbers, uint32_t dim, uint32_t kv_heads,
-                              uint32_t sharing, enum kv_type type, bool gated)
+                              uint32_t sharing, enum kv_type type, bool gated, bool neighbours)
 {
-    static const struct batch_row rows[] = {{0, 0, 1},   {0, 1, 0},  {0, 63, 0},
-                                            {0, 64, 1},  {0, 65, 0}, {0, 127, 1},
-                                            {0, 128, 0}, {0, 7, 1},  {0, 300, 0}};
-    enum { ROWS = sizeof rows / sizeof *rows };
+    enum { ROWS = 12 };
+    static const struct batch_row apart[ROWS] = {
+        {0, 0, 1},   {0, 1, 0}, {0, 63, 0},  {0, 64, 1},  {0, 65, 0}, {0, 127, 1},
+        {0, 128, 0}, {0, 7, 1}, {0, 300, 0}, {0, 191, 1}, {0, 2, 0},  {0, 192, 1}};
+    static const struct batch_row close[ROWS] = {
+        {0, 57, 0}, {0, 58, 0}, {0, 59, 0}, {0, 60, 0}, {0, 61, 0}, {0, 62, 0},
+        {0, 63, 0}, {0, 64, 0}, {0, 65, 0}, {0, 66, 0}, {0, 66, 1}, {0, 67, 1}};
+    const struct batch_row *rows = neighbours ? close : apart;
     size_t heads = kv_heads * sharing, cached = (size_t)SEQUENCES * CONTEXT * kv_heads * dim;
     size_t head = (gated ? 2 : 1) * dim, stride = heads * head + 5;
     float *k = random_floats(numbers, cached), *v = random_floats(numbers, cached);
@@ -458,11 +463,12 @@ static void attention_equals_the_definition(void **state)
     static const uint32_t dims[] = {8, 36, 40, 64, 80, 128, 256};
     struct numbers numbers = {10};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-        for (uint32_t sharing = 1; sharing <= 6; sharing += dims[d] > 100 ? 2 : 1) {
-            bool gated = sharing % 3 != 0;
-            compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, gated);
-            compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, !gated);
-        }
+        for (uint32_t sharing = 1; sharing <= 6; sharing += dims[d] > 100 ? 2 : 1)
+            for (int close = 0; close < 2; close++) {
+                bool gated = sharing % 3 != 0;
+                compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, gated, close);
+                compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, !gated, close);
+            }
 }
 
 static void convolutions_equal_the_definition(void **state)

@@ -57,7 +57,8 @@ struct cpu_kernels {
     void (*rope)(const struct rope_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: rows */
     void (*kv_store)(const struct kv_store_args *, int64_t begin, int64_t end, struct cpu_task *);
-    /* tasks: row * n_heads + head */
+    /* tasks: (kv head * n_rows + row) * heads of a kv head + head: those that share keys lie together,
+     * and a thread's share of a long batch has early rows and late ones */
     void (*attention)(const struct attention_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: channels */
     void (*conv)(const struct conv_args *, int64_t begin, int64_t end, struct cpu_task *);
