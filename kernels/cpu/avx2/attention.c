@@ -34,18 +34,14 @@ ALWAYS_INLINE __m256 cached(const void *values, enum kv_type type, size_t at)
         _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)values + at)));
 }
 
-/* Asks for n positions of the head's keys or values. Their rows are short and lie apart, which the
- * processor's own prefetching does not follow. */
-static inline void prefetch(const struct head_group *h, const void *values, size_t position,
-                            size_t n)
+/* Asks for `bytes` of keys or values from element `at` on. Their rows are short and lie apart, which
+ * the processor's own prefetching does not follow. They are asked for a row at a time, behind one
+ * that is worked on: more at once would wait for one another. */
+ALWAYS_INLINE void prefetch(const void *values, enum kv_type type, size_t at, size_t n)
 {
-    enum { LINE = 64 };
-    size_t size = h->cache->type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-    for (size_t p = position; p < position + n && p < h->most_n; p++) {
-        const char *row = (const char *)values + (h->first + p * h->stride) * size;
-        for (size_t at = 0; at < h->cache->head_dim * size; at += LINE)
-            _mm_prefetch(row + at, _MM_HINT_T0);
-    }
+    const size_t size = type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t line = 0; line < n * size; line += 64)
+        _mm_prefetch((const char *)values + at * size + line, _MM_HINT_T0);
 }
 
 /* Adds group g of the 64 partials of each head's score and group g + 4, folded, to sum. */
@@ -105,9 +101,10 @@ ALWAYS_INLINE void score_all(struct head_group *h, struct kind kind, float scale
         most[i] = _mm256_set1_ps(-INFINITY);
     for (size_t p = 0; p < h->most_n; p += LANES) {
         size_t count = h->most_n - p < LANES ? h->most_n - p : LANES;
-        prefetch(h, h->cache->k, p + LANES, LANES);
-        for (size_t k = 0; k < LANES; k++) /* a missing position repeats the last one */
+        for (size_t k = 0; k < LANES; k++) { /* a missing position repeats the last one */
+            prefetch(h->cache->k, kind.type, h->first + (p + LANES + k) * h->stride, kind.dim);
             score_position(h, kind, p + (k < count ? k : count - 1), folded, (int)k);
+        }
 #pragma GCC unroll 4
         for (int i = 0; i < heads; i++) {
             __m256 scores = _mm256_mul_ps(fold_lanes_each(folded[i]), _mm256_set1_ps(scale));
@@ -172,7 +169,8 @@ ALWAYS_INLINE void chunk_values(const struct head_group *h, struct kind kind, in
             acc[i][w] = k == 0 ? _mm256_setzero_ps()
                                : _mm256_loadu_ps(chunk->acc[i] + d + LANES * w);
     size_t at = h->first + (chunk->first + k) * h->stride + d;
-    for (; k < end; k++, at += h->stride)
+    for (; k < end; k++, at += h->stride) {
+        prefetch(h->cache->v, type, at + POSITIONS_TOGETHER * h->stride, LANES * (size_t)wide);
 #pragma GCC unroll 8
         for (int w = 0; w < wide; w++) {
             __m256 v = cached(h->cache->v, type, at + LANES * (size_t)w);
@@ -180,6 +178,7 @@ ALWAYS_INLINE void chunk_values(const struct head_group *h, struct kind kind, in
             for (int i = 0; i < heads; i++)
                 acc[i][w] = _mm256_fmadd_ps(_mm256_set1_ps(chunk->p[i][k]), v, acc[i][w]);
         }
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < heads; i++)
 #pragma GCC unroll 8
@@ -217,7 +216,6 @@ ALWAYS_INLINE void add_chunk(struct head_group *h, struct kind kind, struct chun
     const size_t wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
     for (size_t k = 0; k < chunk->n; k += POSITIONS_TOGETHER) {
         size_t end = k + POSITIONS_TOGETHER < chunk->n ? k + POSITIONS_TOGETHER : chunk->n, d = 0;
-        prefetch(h, h->cache->v, chunk->first + end, POSITIONS_TOGETHER);
         for (; d + LANES * wide <= dim; d += LANES * wide)
             chunk_values(h, kind, (int)wide, chunk, k, end, d);
         for (; d < dim; d += LANES)
