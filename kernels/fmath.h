@@ -123,6 +123,15 @@ static inline float mtp_siluf(float x)
     return x / (1.0f + mtp_expf(-x));
 }
 
+/* Coefficients of 2 atanh(s) / s^n in mtp_softplusf: 2 / n. */
+#define MTP_SOFTPLUS_C15 0.133333333333333333f
+#define MTP_SOFTPLUS_C13 0.153846153846153846f
+#define MTP_SOFTPLUS_C11 0.181818181818181818f
+#define MTP_SOFTPLUS_C9 0.222222222222222222f
+#define MTP_SOFTPLUS_C7 0.285714285714285714f
+#define MTP_SOFTPLUS_C5 0.4f
+#define MTP_SOFTPLUS_C3 0.666666666666666667f
+
 /* ln(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|) in [0, 1]; log1p(y) = 2 * atanh(s) with
  * s = y / (2 + y) <= 1/3, the series cut where a term falls below 2^-27. */
 static inline float mtp_softplusf(float x)
@@ -130,12 +139,12 @@ static inline float mtp_softplusf(float x)
     float y = mtp_expf(-fabsf(x));
     float s = y / (2.0f + y);
     float z = s * s;
-    float p = fmaf(z, 0.133333333333333333f, 0.153846153846153846f);
-    p = fmaf(p, z, 0.181818181818181818f);
-    p = fmaf(p, z, 0.222222222222222222f);
-    p = fmaf(p, z, 0.285714285714285714f);
-    p = fmaf(p, z, 0.4f);
-    p = fmaf(p, z, 0.666666666666666667f);
+    float p = fmaf(z, MTP_SOFTPLUS_C15, MTP_SOFTPLUS_C13);
+    p = fmaf(p, z, MTP_SOFTPLUS_C11);
+    p = fmaf(p, z, MTP_SOFTPLUS_C9);
+    p = fmaf(p, z, MTP_SOFTPLUS_C7);
+    p = fmaf(p, z, MTP_SOFTPLUS_C5);
+    p = fmaf(p, z, MTP_SOFTPLUS_C3);
     float positive = x > 0.0f ? x : 0.0f;
     return positive + fmaf(p * z, s, s + s);
 }

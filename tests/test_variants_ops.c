@@ -416,13 +416,18 @@ static void cached_rows_equal_the_definition(void **state)
 
 enum { CONTEXT = 310, SEQUENCES = 2 };
 
+/* Rows apart, or neighbours across the end of a chunk and of a sequence. */
 static void compare_attention(struct numbers *numbers, uint32_t dim, uint32_t kv_heads,
-                              uint32_t sharing, enum kv_type type, bool gated)
+                              uint32_t sharing, enum kv_type type, bool gated, bool neighbours)
 {
-    static const struct batch_row rows[] = {{0, 0, 1},   {0, 1, 0},  {0, 63, 0},
-                                            {0, 64, 1},  {0, 65, 0}, {0, 127, 1},
-                                            {0, 128, 0}, {0, 7, 1},  {0, 300, 0}};
-    enum { ROWS = sizeof rows / sizeof *rows };
+    enum { ROWS = 12 };
+    static const struct batch_row apart[ROWS] = {
+        {0, 0, 1},   {0, 1, 0}, {0, 63, 0},  {0, 64, 1},  {0, 65, 0}, {0, 127, 1},
+        {0, 128, 0}, {0, 7, 1}, {0, 300, 0}, {0, 191, 1}, {0, 2, 0},  {0, 192, 1}};
+    static const struct batch_row close[ROWS] = {
+        {0, 57, 0}, {0, 58, 0}, {0, 59, 0}, {0, 60, 0}, {0, 61, 0}, {0, 62, 0},
+        {0, 63, 0}, {0, 64, 0}, {0, 65, 0}, {0, 66, 0}, {0, 66, 1}, {0, 67, 1}};
+    const struct batch_row *rows = neighbours ? close : apart;
     size_t heads = kv_heads * sharing, cached = (size_t)SEQUENCES * CONTEXT * kv_heads * dim;
     size_t head = (gated ? 2 : 1) * dim, stride = heads * head + 5;
     float *k = random_floats(numbers, cached), *v = random_floats(numbers, cached);
@@ -458,11 +463,12 @@ static void attention_equals_the_definition(void **state)
     static const uint32_t dims[] = {8, 36, 40, 64, 80, 128, 256};
     struct numbers numbers = {10};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-        for (uint32_t sharing = 1; sharing <= 6; sharing += dims[d] > 100 ? 2 : 1) {
-            bool gated = sharing % 3 != 0;
-            compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, gated);
-            compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, !gated);
-        }
+        for (uint32_t sharing = 1; sharing <= 6; sharing += dims[d] > 100 ? 2 : 1)
+            for (int close = 0; close < 2; close++) {
+                bool gated = sharing % 3 != 0;
+                compare_attention(&numbers, dims[d], 1 + sharing % 2, sharing, KV_F16, gated, close);
+                compare_attention(&numbers, dims[d], 2 - sharing % 2, sharing, KV_F32, !gated, close);
+            }
 }
 
 static void convolutions_equal_the_definition(void **state)
@@ -495,36 +501,49 @@ static void convolutions_equal_the_definition(void **state)
         }
 }
 
+/* With a journal, the state before the batch lies in a place of its own. */
 static void compare_delta_net(struct numbers *numbers, uint32_t d, uint32_t k_heads,
-                              uint32_t v_heads, bool spoilt)
+                              uint32_t v_heads, int32_t n_rows, uint32_t n_sequences, bool journal)
 {
-    enum { ROWS = 7 };
-    struct batch_row rows[ROWS];
-    interleave(numbers, rows, ROWS, SEQUENCES);
-    size_t width = (size_t)(2 * k_heads + v_heads) * d, states = SEQUENCES * v_heads * d * d;
-    float *x = random_floats(numbers, ROWS * width), *before = random_floats(numbers, states);
-    float *alpha = odd_floats(numbers, ROWS * v_heads, 50.0f);
-    float *beta = odd_floats(numbers, ROWS * v_heads, 50.0f);
+    struct batch_row rows[80];
+    interleave(numbers, rows, n_rows, n_sequences);
+    size_t width = (size_t)(2 * k_heads + v_heads) * d, states = n_sequences * v_heads * d * d;
+    size_t gates = (size_t)n_rows * v_heads;
+    float *x = random_floats(numbers, (size_t)n_rows * width);
+    float *before = random_floats(numbers, states);
+    float *alpha = odd_floats(numbers, gates, 50.0f), *beta = odd_floats(numbers, gates, 50.0f);
     float *a = need(v_heads * 4), *dt = odd_floats(numbers, v_heads, 3.0f);
     for (size_t h = 0; h < v_heads; h++)
         a[h] = -fabsf(next_float(numbers));
-    for (size_t i = 0; i < d; i++) /* a row of zeros, one of subnormals */
+    for (size_t i = 0; i < d && n_rows > 1; i++) /* a row of zeros, one of subnormals */
         x[i] = x[width + i] * 0x1p-130f;
-    memset(x + 2 * width, 0, k_heads * d * sizeof *x);
-    if (spoilt)
-        x[4 * width + 1] = 0x1p120f;
-    struct copies kept = copies_of(before, states * 4);
-    struct copies out = copies_of(NULL, ROWS * (size_t)v_heads * d * 4);
-    for (int b = 0; b < N_BACKENDS; b++)
-        backends[b]->ops->delta_net(
-            backends[b],
-            &(struct delta_net_args){.rows = rows, .x = x, .alpha = alpha, .beta = beta, .a = a,
-                                     .dt = dt, .state = kept.of[b], .out = out.of[b],
-                                     .n_k_heads = k_heads, .n_v_heads = v_heads, .d = d,
-                                     .n_sequences = SEQUENCES, .n_rows = ROWS});
+    if (n_rows > 2)
+        memset(x + 2 * width, 0, k_heads * d * sizeof *x);
+    struct copies kept = copies_of(journal ? NULL : before, states * 4);
+    struct copies out = copies_of(NULL, gates * d * 4), delta = copies_of(NULL, gates * d * 4);
+    struct copies keys = copies_of(NULL, (size_t)n_rows * k_heads * d * 4);
+    struct copies decay = copies_of(NULL, gates * 4);
+    for (int round = 0; round < (n_rows > 4 ? 2 : 1); round++) { /* the second one spoilt */
+        if (round == 1)
+            x[4 * width + 1] = 0x1p120f;
+        for (int b = 0; b < N_BACKENDS; b++) {
+            struct delta_net_args args = {
+                .rows = rows, .x = x, .alpha = alpha, .beta = beta, .a = a, .dt = dt,
+                .state = kept.of[b], .out = out.of[b], .n_k_heads = k_heads, .n_v_heads = v_heads,
+                .d = d, .n_sequences = n_sequences, .n_rows = n_rows};
+            if (journal) {
+                args.state_from = before;
+                args.journal = (struct delta_net_journal){keys.of[b], delta.of[b], decay.of[b]};
+            }
+            backends[b]->ops->delta_net(backends[b], &args);
+        }
+        assert_faults_equal(round == 1, "delta_net", 4);
+    }
     assert_copies_equal(&out, "delta_net", d);
     assert_copies_equal(&kept, "delta_net: state", d);
-    assert_faults_equal(spoilt, "delta_net", 4);
+    assert_copies_equal(&keys, "delta_net: noted keys", d);
+    assert_copies_equal(&delta, "delta_net: noted deltas", d);
+    assert_copies_equal(&decay, "delta_net: noted decays", d);
     free(x);
     free(before);
     free(alpha);
@@ -536,11 +555,23 @@ static void compare_delta_net(struct numbers *numbers, uint32_t d, uint32_t k_he
 static void delta_nets_equal_the_definition(void **state)
 {
     (void)state;
-    static const uint32_t sizes[] = {1, 7, 8, 12, 16, 40, 64, 100, 128, 256};
+    static const uint32_t sizes[] = {1, 7, 8, 12, 16, 40, 48, 64, 100, 128, 256};
     struct numbers numbers = {12};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int round = 0; round < 3; round++)
-            compare_delta_net(&numbers, sizes[s], 2, round == 0 ? 2 : 4, round == 2);
+        for (uint32_t heads = 2; heads <= 4; heads += 2) {
+            compare_delta_net(&numbers, sizes[s], 2, heads, 7, SEQUENCES, false);
+            compare_delta_net(&numbers, sizes[s], 2, heads, 5, 1, true);
+        }
+}
+
+/* Around the number of rows that a variant takes together. */
+static void delta_nets_of_any_number_of_rows_equal_the_definition(void **state)
+{
+    (void)state;
+    struct numbers numbers = {13};
+    for (int32_t n_rows = 1; n_rows < 40; n_rows++)
+        compare_delta_net(&numbers, 32, 1, 3, n_rows, 1, n_rows % 2 == 0);
+    compare_delta_net(&numbers, 128, 2, 4, 70, 3, false);
 }
 
 int main(void)
@@ -559,6 +590,7 @@ int main(void)
         cmocka_unit_test(attention_equals_the_definition),
         cmocka_unit_test(convolutions_equal_the_definition),
         cmocka_unit_test(delta_nets_equal_the_definition),
+        cmocka_unit_test(delta_nets_of_any_number_of_rows_equal_the_definition),
     };
     return cmocka_run_group_tests(tests, open_backends, close_backends);
 }

@@ -62,6 +62,13 @@ struct work {
         parallel_ranges(cpu->pool, (int64_t)(tasks), (grain), op##_range, &work);              \
     }
 
+/* Heads that share keys and can be taken together stay on one thread. */
+static int64_t attention_grain(const struct attention_args *args)
+{
+    int64_t sharing = args->n_heads / args->cache.n_kv_heads;
+    return sharing < ATTENTION_GROUP ? sharing : ATTENTION_GROUP;
+}
+
 /* Grains keep jobs of a few microseconds, which cost less than waking a thread, on one thread. */
 DEFINE_OPERATION(quantize, (size_t)args->n_rows * act_blocks(args->n), 16)
 DEFINE_OPERATION(embed, args->n_rows, 4)
@@ -69,9 +76,9 @@ DEFINE_OPERATION(rms_norm, (size_t)args->n_rows * args->n_groups, 16)
 DEFINE_OPERATION(add, (size_t)args->n_rows * args->n, 16384)
 DEFINE_OPERATION(rope, (size_t)args->n_rows * args->n_heads, 64)
 DEFINE_OPERATION(kv_store, args->n_rows, 8)
-DEFINE_OPERATION(attention, (size_t)args->n_rows * args->n_heads, 1)
+DEFINE_OPERATION(attention, (size_t)args->n_rows * args->n_heads, attention_grain(args))
 DEFINE_OPERATION(delta_net_replay, (size_t)args->n_v_heads * args->d, 16)
-DEFINE_OPERATION(delta_net, (size_t)args->n_sequences * args->n_v_heads, 1)
+DEFINE_OPERATION(delta_net, args->n_sequences * args->n_v_heads * delta_net_blocks(args->d), 4)
 DEFINE_OPERATION(mul_silu, args->n_rows, 4)
 DEFINE_OPERATION(moe_combine, args->n_rows, 8)
 DEFINE_OPERATION(argmax, args->n_rows, 1)

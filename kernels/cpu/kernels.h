@@ -57,11 +57,13 @@ struct cpu_kernels {
     void (*rope)(const struct rope_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: rows */
     void (*kv_store)(const struct kv_store_args *, int64_t begin, int64_t end, struct cpu_task *);
-    /* tasks: row * n_heads + head */
+    /* tasks: (kv head * n_rows + row) * heads of a kv head + head: those that share keys lie together,
+     * and a thread's share of a long batch has early rows and late ones */
     void (*attention)(const struct attention_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: channels */
     void (*conv)(const struct conv_args *, int64_t begin, int64_t end, struct cpu_task *);
-    /* tasks: sequence * n_v_heads + head */
+    /* tasks: (sequence * n_v_heads + head) * delta_net_blocks + block of DELTA_NET_COLUMNS columns of
+     * the head's state */
     void (*delta_net)(const struct delta_net_args *, int64_t begin, int64_t end,
                       struct cpu_task *);
     /* tasks: head * d + i, rows of the state */
@@ -75,17 +77,31 @@ struct cpu_kernels {
     void (*argmax)(const struct argmax_args *, int64_t begin, int64_t end, struct cpu_task *);
 };
 
-/* Notes key and decay of a step in the journal, where there is one; gives the place for its delta. */
-static inline float *delta_net_journal_row(const struct delta_net_args *args, size_t row,
-                                           size_t head, const float *k, float decay)
+/* Columns of a head's state that are one task: a cache line of each of its rows. */
+enum { DELTA_NET_COLUMNS = 16 };
+static inline size_t delta_net_blocks(size_t d)
+{
+    return (d + DELTA_NET_COLUMNS - 1) / DELTA_NET_COLUMNS;
+}
+
+/* Notes key and decay of a step in the journal, where there is one. */
+static inline void delta_net_note(const struct delta_net_args *args, size_t row, size_t head,
+                                  const float *k, float decay)
 {
     const struct delta_net_journal *journal = &args->journal;
     if (journal->k == NULL)
-        return NULL;
+        return;
     if (head < args->n_k_heads) /* one of the heads that share the key */
         memcpy(journal->k + (row * args->n_k_heads + head) * args->d, k, args->d * sizeof *k);
     journal->decay[row * args->n_v_heads + head] = decay;
-    return journal->delta + (row * args->n_v_heads + head) * args->d;
+}
+
+/* The place of a step's delta in the journal; NULL without one. */
+static inline float *delta_net_journal_delta(const struct delta_net_args *args, size_t row,
+                                             size_t head)
+{
+    const struct delta_net_journal *journal = &args->journal;
+    return journal->k == NULL ? NULL : journal->delta + (row * args->n_v_heads + head) * args->d;
 }
 
 const struct cpu_kernels *cpu_kernels_scalar(void);

@@ -83,6 +83,23 @@ static inline __m256 v_silu(__m256 x)
     return _mm256_div_ps(x, v_one_plus_exp_negative(x));
 }
 
+/* mtp_softplusf */
+static inline __m256 v_softplus(__m256 x)
+{
+    __m256 y = v_exp(_mm256_or_ps(x, _mm256_set1_ps(-0.0f))); /* -|x| */
+    __m256 s = _mm256_div_ps(y, _mm256_add_ps(_mm256_set1_ps(2.0f), y));
+    __m256 z = _mm256_mul_ps(s, s);
+    __m256 p = _mm256_fmadd_ps(z, _mm256_set1_ps(MTP_SOFTPLUS_C15), _mm256_set1_ps(MTP_SOFTPLUS_C13));
+    p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(MTP_SOFTPLUS_C11));
+    p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(MTP_SOFTPLUS_C9));
+    p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(MTP_SOFTPLUS_C7));
+    p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(MTP_SOFTPLUS_C5));
+    p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(MTP_SOFTPLUS_C3));
+    /* maxps gives its second operand for a NaN and for zeros of both signs, as the comparison there */
+    __m256 positive = _mm256_max_ps(x, _mm256_setzero_ps());
+    return _mm256_add_ps(positive, _mm256_fmadd_ps(_mm256_mul_ps(p, z), s, _mm256_add_ps(s, s)));
+}
+
 /* The last three steps of fold64 and all of sum8: distances 4, 2, 1 inside a vector. */
 static inline float fold_lanes(__m256 v)
 {
@@ -104,22 +121,26 @@ static inline float v_fold64(const __m256 v[8])
     return fold_lanes(fold64_to_8(v));
 }
 
-/* sum64_dot(x, x, n). Past the end the last lanes add 0 * 0, which changes no partial of squares:
+/* sum64_dot(x, x, n). Past the end lanes add 0 * 0, which changes no partial of squares:
  * none is ever -0. */
 static inline float v_sum64_squares(const float *x, size_t n)
 {
     __m256 partial[8];
     size_t whole = n / SUM64 * SUM64;
+#pragma GCC unroll 8
     for (int g = 0; g < 8; g++)
         partial[g] = _mm256_setzero_ps();
     for (size_t i = 0; i < whole; i += SUM64)
+#pragma GCC unroll 8
         for (int g = 0; g < 8; g++) {
             __m256 value = _mm256_loadu_ps(x + i + LANES * g);
             partial[g] = _mm256_fmadd_ps(value, value, partial[g]);
         }
-    for (size_t i = whole; i < n; i += LANES) {
-        size_t g = i % SUM64 / LANES;
-        __m256 value = load_lanes(x + i, n - i);
+    /* unrolled: partials with an index known to the compiler stay in registers */
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        size_t i = whole + LANES * (size_t)g;
+        __m256 value = i < n ? load_lanes(x + i, n - i) : _mm256_setzero_ps();
         partial[g] = _mm256_fmadd_ps(value, value, partial[g]);
     }
     return v_fold64(partial);

@@ -78,8 +78,10 @@ void attention_scalar(const struct attention_args *args, int64_t begin, int64_t 
     const struct kv_cache *cache = &args->cache;
     size_t dim = cache->head_dim;
     for (int64_t t = begin; t < end; t++) {
-        size_t row = (size_t)t / args->n_heads, head = (size_t)t % args->n_heads;
-        size_t kv_head = head / (args->n_heads / cache->n_kv_heads);
+        size_t sharing = args->n_heads / cache->n_kv_heads;
+        size_t kv_head = (size_t)t / sharing / (size_t)args->n_rows;
+        size_t row = (size_t)t / sharing % (size_t)args->n_rows;
+        size_t head = kv_head * sharing + (size_t)t % sharing;
         size_t stride = cache->n_kv_heads * dim;
         size_t sequence = (size_t)args->rows[row].sequence;
         struct head_cache h = {cache, sequence * cache->n_ctx * stride + kv_head * dim, stride};

@@ -44,8 +44,9 @@ static void step_column(const float *from, float *s, size_t d, size_t j,
     out[j] = fold_sum8(read);
 }
 
-static void step_head(const struct delta_net_args *args, size_t row, size_t head, bool first,
-                      struct cpu_task *task)
+/* One row through columns DELTA_NET_COLUMNS * block.. of the head's state. */
+static void step_block(const struct delta_net_args *args, size_t row, size_t head, size_t block,
+                       bool first, struct cpu_task *task)
 {
     size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
     const float *x = args->x + row * (2 * n_k + n_v) * d;
@@ -64,8 +65,11 @@ static void step_head(const struct delta_net_args *args, size_t row, size_t head
     };
     size_t at = ((size_t)args->rows[row].sequence * n_v + head) * d * d;
     const float *from = first && args->state_from != NULL ? args->state_from : args->state;
-    float *delta = delta_net_journal_row(args, row, head, k, step.decay);
-    for (size_t j = 0; j < d; j++)
+    float *delta = delta_net_journal_delta(args, row, head);
+    if (block == 0)
+        delta_net_note(args, row, head, k, step.decay);
+    size_t end = (block + 1) * DELTA_NET_COLUMNS;
+    for (size_t j = block * DELTA_NET_COLUMNS; j < d && j < end; j++)
         step_column(from + at, args->state + at, d, j, &step, args->out + (row * n_v + head) * d,
                     delta);
 }
@@ -73,12 +77,13 @@ static void step_head(const struct delta_net_args *args, size_t row, size_t head
 void delta_net_scalar(const struct delta_net_args *args, int64_t begin, int64_t end,
                       struct cpu_task *task)
 {
+    size_t blocks = delta_net_blocks(args->d);
     for (int64_t t = begin; t < end; t++) {
-        int32_t sequence = (int32_t)(t / args->n_v_heads);
+        size_t head = (size_t)t / blocks, sequence = head / args->n_v_heads;
         bool first = true;
         for (int32_t r = 0; r < args->n_rows; r++)
-            if (args->rows[r].sequence == sequence) {
-                step_head(args, (size_t)r, (size_t)t % args->n_v_heads, first, task);
+            if ((size_t)args->rows[r].sequence == sequence) {
+                step_block(args, (size_t)r, head % args->n_v_heads, (size_t)t % blocks, first, task);
                 first = false;
             }
     }
