@@ -64,7 +64,13 @@ static double median(const struct way *way)
     return sorted[n / 2];
 }
 
-/* Seconds of a step with n drafts; plain steps and those with one draft have been timed. */
+/* Whether the times that all others are judged by are known. */
+static bool is_ready(const struct draft_policy *policy)
+{
+    return policy->ways[0].n >= FIRST_PLAIN && policy->ways[1].n >= FIRST_DRAFTING;
+}
+
+/* Seconds of a step with n drafts, when is_ready. */
 static double cost(const struct draft_policy *policy, uint32_t n)
 {
     if (policy->ways[n].n > 0)
@@ -142,7 +148,7 @@ void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t
 {
     if (n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
-    bool drafts_won = policy->ways[1].n >= FIRST_DRAFTING && best(policy) > 0;
+    bool drafts_won = is_ready(policy) && best(policy) > 0;
     struct way *way = &policy->ways[n_drafts];
     way->seconds[way->n++ % SAMPLES] = seconds;
     learn_acceptance(policy, n_drafts, n_tokens - 1);
@@ -153,7 +159,7 @@ void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t
     bool goes_on = n_drafts > 0 && n_tokens > n_drafts && policy->trial < PROBE_STEPS;
     policy->trial = goes_on ? policy->trial + 1 : 0;
     policy->tokens = 0;
-    bool drafts_win = policy->ways[1].n >= FIRST_DRAFTING && best(policy) > 0;
+    bool drafts_win = is_ready(policy) && best(policy) > 0;
     if (drafts_win || drafts_won)
         policy->interval = PROBE_TOKENS;
     else if (!goes_on && policy->interval < PROBE_LEAST_OFTEN)

@@ -123,6 +123,22 @@ static void steps_interrupted_do_not_decide(void **state)
     free(policy);
 }
 
+/* A caller may draft any number before it leaves the choice to us. */
+static void steps_of_the_callers_own_depth_are_no_surprise(void **state)
+{
+    (void)state;
+    for (uint32_t own = 0; own <= MTP_MAX_DRAFT; own++) {
+        mtp_session session;
+        struct draft_policy *policy = fresh(&session);
+        for (int i = 0; i < 20; i++)
+            draft_policy_learn(policy, own, 1 + own, 1.0);
+        struct world world = {{1.0, 1.3, 1.5, 1.7}, 0, 0};
+        struct outcome out = live(policy, &world, 600);
+        assert_true(out.steps[3] > 100);
+        free(policy);
+    }
+}
+
 static void part_of_the_head_is_read_while_tokens_lie_in_it(void **state)
 {
     (void)state;
@@ -147,6 +163,7 @@ int main(void)
         cmocka_unit_test(a_change_of_text_is_noticed),
         cmocka_unit_test(the_depth_follows_acceptance),
         cmocka_unit_test(steps_interrupted_do_not_decide),
+        cmocka_unit_test(steps_of_the_callers_own_depth_are_no_surprise),
         cmocka_unit_test(part_of_the_head_is_read_while_tokens_lie_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
