@@ -7,7 +7,7 @@
  * continued, greedy or drawn. Tokens, the digest of every emitted logits row and the digest of the
  * last row must equal those of the plainest run: scalar, one thread, one row at a time, no drafts.
  * STRIDE takes every STRIDEth combination only, from the FIRSTth on up to the one before END;
- * those below 9216 are AVX2, the others scalar; those below 4608 are greedy. */
+ * the first 9216 are AVX2, the next 9216 AVX-512, the others scalar; of each the first half is greedy. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -16,12 +16,13 @@
 #include <cmocka.h>
 
 #include "generation_fixture.h"
+#include "kernels/cpu/backend.h"
 
 static const uint32_t batches[] = {1, 2, 3, 5, 8, 16, 64, 512};
-static const enum mtp_isa isas[] = {MTP_ISA_AVX2, MTP_ISA_SCALAR};
+static const enum mtp_isa isas[] = {MTP_ISA_AVX2, MTP_ISA_AVX512, MTP_ISA_SCALAR};
 static const char prose[] = "tests/data/heldout-prose.txt";
 
-enum { N_DRAFTS = MTP_MAX_DRAFT + 1, N_THREADS = 16, N_BATCHES = 8, N_ISAS = 2 };
+enum { N_DRAFTS = MTP_MAX_DRAFT + 1, N_THREADS = 16, N_BATCHES = 8, N_ISAS = 3 };
 
 struct way {
     struct mtp_session_options options;
@@ -107,6 +108,9 @@ static void check_way(struct matrix *m, uint32_t number)
     struct way way = way_of(number, m);
     if (!way.options.draft && number % N_DRAFTS != 0)
         return; /* a model that cannot draft has one way here, not nine */
+    if ((way.options.isa == MTP_ISA_AVX2 && !cpu_has_avx2()) ||
+        (way.options.isa == MTP_ISA_AVX512 && !cpu_has_avx512()))
+        return;
     bool drawn = way.generation.sampling.temperature > 0;
     run_way(&run, m, &way);
     if (!runs_equal(&run, plainest(m, drawn)))
