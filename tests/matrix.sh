@@ -18,9 +18,11 @@ ways=27648
 # One line a process: MODEL LENGTH GENERATE STRIDE FIRST END, the slow ones first. Over all slices of a
 # model the stride is a prime, so that every pair of values of two axes comes up.
 plan() {
+    for slice in 0 1; do
+        echo "$bundled 4990 10 $((443 * 2)) $((443 * slice)) $((avx512 / 2))"
+        echo "$bundled 4990 10 $((443 * 2)) $((avx512 + 443 * slice)) $((avx512 + avx512 / 2))"
+    done
     for slice in 0 1 2 3; do
-        echo "$bundled 4990 10 $((443 * 4)) $((443 * slice)) $((avx512 / 2))"
-        echo "$bundled 4990 10 $((443 * 4)) $((avx512 + 443 * slice)) $((avx512 + avx512 / 2))"
         echo "$bundled 7 5 $((199 * 4)) $((scalar + 199 * slice)) $ways"
     done
     for slice in 0 1 2 3 4 5 6 7; do
@@ -32,7 +34,7 @@ plan() {
         *-mtp.gguf) continue ;; # a companion: no model by itself
         *-trunk.gguf) name="$name+${name%-trunk.gguf}-mtp.gguf" ;;
         esac
-        echo "$name 4990 10 2011 0 $ways"
+        echo "$name 4990 10 3001 0 $ways"
         for slice in 0 1 2 3; do
             echo "$name 23 14 $((47 * 4)) $((47 * slice)) $ways"
         done
