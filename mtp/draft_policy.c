@@ -5,20 +5,20 @@
 
 #include <string.h>
 
-/* At the start two plain steps are timed, then FIRST_DRAFTING with one draft. Depths not timed yet are
- * taken to cost what the step before added. */
-enum { FIRST_PLAIN = 2, FIRST_DRAFTING = 3, SAMPLES = 5 };
+/* At the start plain steps are timed, the first of them in cold caches, then a few with one draft. Depths
+ * not timed yet are taken to cost what the step before added. */
+enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 3, SAMPLES = 9 };
 
-/* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win, a
- * plain step is timed as often. A trial goes on while its drafts are accepted, so that a change of text
- * shows within some steps. */
-enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8 };
+/* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
+ * plain steps are timed as often. A trial of drafts goes on while they are accepted, so that a change of
+ * text shows within some steps. */
+enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8, PROBE_PLAIN = 2 };
 
 /* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */
 static const double newest = 0.1, assumed_acceptance = 0.7;
 
 /* Drafting must promise so much more than plain steps: estimates are noisy, and a tie is not worth it. */
-static const double least_gain = 1.02;
+static const double least_gain = 1.05;
 
 /* A token outside the part ends the run of accepted drafts, which costs about as much as reading half of
  * a small model's head in three steps saves (docs/performance.md, "The draft head"). */
@@ -110,7 +110,7 @@ uint32_t draft_policy_choose(const struct draft_policy *policy)
         return 1;
     uint32_t chosen = best(policy);
     if (chosen > 0)
-        return policy->tokens >= PROBE_TOKENS ? 0 : chosen;
+        return policy->trial > 0 || policy->tokens >= PROBE_TOKENS ? 0 : chosen;
     return policy->trial > 0 || policy->tokens >= policy->interval;
 }
 
@@ -156,10 +156,11 @@ void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t
     if ((n_drafts > 0) == drafts_won)
         return;
     /* The other way was tried. */
-    bool goes_on = n_drafts > 0 && n_tokens > n_drafts && policy->trial < PROBE_STEPS;
-    policy->trial = goes_on ? policy->trial + 1 : 0;
-    policy->tokens = 0;
     bool drafts_win = is_ready(policy) && best(policy) > 0;
+    bool goes_on = drafts_won ? policy->trial + 1 < PROBE_PLAIN
+                              : n_tokens > n_drafts && policy->trial < PROBE_STEPS;
+    policy->trial = goes_on && drafts_win == drafts_won ? policy->trial + 1 : 0;
+    policy->tokens = 0;
     if (drafts_win || drafts_won)
         policy->interval = PROBE_TOKENS;
     else if (!goes_on && policy->interval < PROBE_LEAST_OFTEN)

@@ -41,6 +41,12 @@ uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_opt
 enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const float *hidden,
                          uint32_t first, uint32_t n, struct mtp_error *error);
 
+/* Whether more rows wait than a step leaves behind: steps without drafts were taken. */
+static inline bool mtp_is_behind(const struct mtp_state *state)
+{
+    return state->n_queued > MAX_STEP_ROWS;
+}
+
 /* Puts the queue through keys and values. */
 enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error);
 

@@ -55,7 +55,7 @@ static void drafting_that_pays_goes_on_and_plain_steps_are_timed_now_and_then(vo
     struct world world = {{1.0, 1.3, 1.5, 1.7}, 0, 0};
     struct outcome out = live(policy, &world, 2000);
     assert_true(out.steps[3] > 400);
-    assert_in_range(out.steps[0], 3, 40);
+    assert_in_range(out.steps[0], 8, 80);
     free(policy);
 }
 
@@ -119,7 +119,7 @@ static void steps_interrupted_do_not_decide(void **state)
         drafted += n > 0;
         draft_policy_learn(policy, n, n + 1, (1.0 + 0.2 * n) * (i % 10 == 9 ? 100.0 : 1.0));
     }
-    assert_true(drafted > 550);
+    assert_true(drafted > 500);
     free(policy);
 }
 

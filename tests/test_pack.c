@@ -136,13 +136,14 @@ static void pieces_make_the_whole(void **state)
     struct numbers numbers = {5};
     for (int t = 0; t < N_TYPES; t++) {
         struct weight w = random_weight(&numbers, types[t], 512, 48, 2);
+        const struct block_codec *codec = block_codec_scalar(types[t]);
         size_t bytes = pack_bytes(&w);
         assert_int_equal(bytes, 2 * 48 * w.row_bytes); /* as many as in the file */
         uint8_t *whole = need(bytes), *pieces = need(bytes);
         memset(pieces, 0xa5, bytes);
-        pack_weights(&w, 0, 6, whole);
+        pack_weights(&w, codec, 0, 6, whole);
         for (int64_t g = 5; g >= 0; g--)
-            pack_weights(&w, g, g + 1, pieces);
+            pack_weights(&w, codec, g, g + 1, pieces);
         assert_memory_equal(whole, pieces, bytes);
         free(whole);
         free(pieces);

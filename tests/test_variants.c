@@ -95,7 +95,9 @@ static void compare_packed(const struct weight *w, const struct batch *batch, in
         return;
     uint8_t *packed = need(pack_bytes(w));
     memset(packed, 0xa5, pack_bytes(w)); /* nothing of it may be left */
-    pack_weights(w, 0, (int64_t)pack_groups(w), packed);
+    const struct block_codec *codec = n % 2 == 0 ? block_codec_scalar(w->type)
+                                                 : cpu_kernels_best()->codec(w->type);
+    pack_weights(w, codec, 0, (int64_t)pack_groups(w), packed);
     for (int i = 0; i < 2; i++) {
         if (tables[i] == NULL)
             continue;

@@ -330,6 +330,7 @@ static size_t cpu_packed_bytes(struct backend *backend, const struct weight *w)
 
 struct pack_work {
     const struct weight *w;
+    const struct block_codec *codec;
     uint8_t *dst;
 };
 
@@ -337,13 +338,14 @@ static void pack_range(const void *w, int64_t begin, int64_t end, struct cpu_tas
 {
     (void)task;
     const struct pack_work *work = w;
-    pack_weights(work->w, begin, end, work->dst);
+    pack_weights(work->w, work->codec, begin, end, work->dst);
 }
 
 static void cpu_pack(struct backend *backend, const struct weight *w, void *dst)
 {
-    struct pack_work work = {w, dst};
-    parallel_ranges(self(backend)->pool, output_groups(w) * w->n_experts, 1, pack_range, &work);
+    struct cpu_backend *cpu = self(backend);
+    struct pack_work work = {w, cpu->kernels->codec(w->type), dst};
+    parallel_ranges(cpu->pool, output_groups(w) * w->n_experts, 1, pack_range, &work);
 }
 
 /* ---- memory and bookkeeping -------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "kernels/blocks.h"
 #include "kernels/ops.h"
 
 /* Heads that attention may take together; the definition takes one. */
@@ -45,6 +46,7 @@ struct cpu_kernels {
     /* The same with weights as kernels/cpu/pack.h lays them, w the first of their groups; NULL when this
      * instruction set has no use for them. */
     void (*dot_packed)(const struct dot_args *args);
+    const struct block_codec *(*codec)(uint32_t type); /* its decoders: all give the same blocks */
     /* tasks: super-blocks of all rows, row major */
     void (*quantize)(const struct quantize_args *, int64_t begin, int64_t end, struct cpu_task *);
     /* tasks: rows */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "kernels/blocks.h"
-#include "kernels/cpu/backend.h"
 
 /* How the bits of a type's quants are laid in lines. */
 struct bit_plan {
@@ -132,16 +131,6 @@ static uint8_t *put_half(const uint8_t *from, size_t row, uint8_t *dst)
 
 /* ---- groups ------------------------------------------------------------------------------ */
 
-/* Decoders of every kind give the same blocks. */
-static const struct block_codec *fastest_codec(uint32_t type)
-{
-#ifdef MTP_HAVE_AVX2
-    if (cpu_has_avx2())
-        return block_codec_avx2(type);
-#endif
-    return block_codec_scalar(type);
-}
-
 /* The super-block of rows rows[0..n-1] at byte offset `at`; absent rows are zeros already. */
 static uint8_t *pack_k_block(uint32_t type, const struct bit_plan *plan, const uint8_t *const *rows,
                              size_t n, size_t at, uint8_t *dst)
@@ -199,12 +188,13 @@ static void pack_group(const struct weight *w, const struct bit_plan *plan, cons
                                              : pack_s_block(plan, rows, n, at, dst);
 }
 
-void pack_weights(const struct weight *w, int64_t begin, int64_t end, uint8_t *dst)
+void pack_weights(const struct weight *w, const struct block_codec *codec, int64_t begin, int64_t end,
+                  uint8_t *dst)
 {
     struct bit_plan plan;
     if (!plan_of(w->type, &plan))
         return;
-    plan.codec = fastest_codec(w->type);
+    plan.codec = codec;
     size_t groups = pack_groups(w);
     for (size_t g = (size_t)begin; g < (size_t)end; g++) {
         size_t expert = g / groups, row = g % groups * PACK_ROWS;

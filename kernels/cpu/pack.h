@@ -18,6 +18,7 @@
 #ifndef MTP_KERNELS_CPU_PACK_H
 #define MTP_KERNELS_CPU_PACK_H
 
+#include "kernels/blocks.h"
 #include "kernels/ops.h"
 
 enum { PACK_ROWS = 16, PACK_LINE = 64 };
@@ -49,7 +50,9 @@ static inline size_t pack_bytes(const struct weight *w)
     return w->n_experts * pack_expert_bytes(w);
 }
 
-/* Packs groups [begin, end), counted over all experts, into dst, where the whole matrix goes. */
-void pack_weights(const struct weight *w, int64_t begin, int64_t end, uint8_t *dst);
+/* Packs groups [begin, end), counted over all experts, into dst, where the whole matrix goes; codec is
+ * that of its type. */
+void pack_weights(const struct weight *w, const struct block_codec *codec, int64_t begin, int64_t end,
+                  uint8_t *dst);
 
 #endif

@@ -7,6 +7,7 @@ static const struct cpu_kernels table = {
     .name = "avx512",
     .dot = dot_avx2,
     .dot_packed = dot_packed_avx512,
+    .codec = block_codec_avx2,
     .quantize = quantize_avx2,
     .embed = embed_scalar,
     .rms_norm = rms_norm_avx2,

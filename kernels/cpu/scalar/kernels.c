@@ -4,6 +4,7 @@
 static const struct cpu_kernels table = {
     .name = "scalar",
     .dot = dot_scalar,
+    .codec = block_codec_scalar,
     .quantize = quantize_scalar,
     .embed = embed_scalar,
     .rms_norm = rms_norm_scalar,
