@@ -10,8 +10,8 @@
 enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 3, SAMPLES = 9 };
 
 /* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
- * plain steps are timed as often. A trial of drafts goes on while they are accepted, so that a change of
- * text shows within some steps. */
+ * plain steps are timed as often. A trial of drafts goes on, deeper with every step, while they are all
+ * accepted, so that a change of text shows within some steps and no depth is judged untried. */
 enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8, PROBE_PLAIN = 2 };
 
 /* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */
@@ -111,7 +111,9 @@ uint32_t draft_policy_choose(const struct draft_policy *policy)
     uint32_t chosen = best(policy);
     if (chosen > 0)
         return policy->trial > 0 || policy->tokens >= PROBE_TOKENS ? 0 : chosen;
-    return policy->trial > 0 || policy->tokens >= policy->interval;
+    if (policy->trial > 0)
+        return policy->trial < AUTO_DRAFTS ? policy->trial + 1 : AUTO_DRAFTS;
+    return policy->tokens >= policy->interval;
 }
 
 static uint32_t part_rows(uint32_t n_vocab)
@@ -143,26 +145,30 @@ static void learn_acceptance(struct draft_policy *policy, uint32_t n_drafts, uin
     }
 }
 
+/* The way not preferred was tried. */
+static void learn_trial(struct draft_policy *policy, bool drafts_won, bool all_accepted, bool counts)
+{
+    bool drafts_win = is_ready(policy) && best(policy) > 0;
+    bool goes_on = drafts_won ? policy->trial + 1 < PROBE_PLAIN
+                              : all_accepted && policy->trial < PROBE_STEPS;
+    policy->trial = goes_on && drafts_win == drafts_won ? policy->trial + 1 : 0;
+    policy->tokens = 0;
+    if (drafts_win || drafts_won || all_accepted)
+        policy->interval = PROBE_TOKENS;
+    else if (counts && policy->interval < PROBE_LEAST_OFTEN)
+        policy->interval *= 2;
+}
+
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
                         double seconds)
 {
     if (n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
-    bool drafts_won = is_ready(policy) && best(policy) > 0;
+    bool was_ready = is_ready(policy), drafts_won = was_ready && best(policy) > 0;
     struct way *way = &policy->ways[n_drafts];
     way->seconds[way->n++ % SAMPLES] = seconds;
     learn_acceptance(policy, n_drafts, n_tokens - 1);
     policy->tokens += n_tokens;
-    if ((n_drafts > 0) == drafts_won)
-        return;
-    /* The other way was tried. */
-    bool drafts_win = is_ready(policy) && best(policy) > 0;
-    bool goes_on = drafts_won ? policy->trial + 1 < PROBE_PLAIN
-                              : n_tokens > n_drafts && policy->trial < PROBE_STEPS;
-    policy->trial = goes_on && drafts_win == drafts_won ? policy->trial + 1 : 0;
-    policy->tokens = 0;
-    if (drafts_win || drafts_won)
-        policy->interval = PROBE_TOKENS;
-    else if (!goes_on && policy->interval < PROBE_LEAST_OFTEN)
-        policy->interval *= 2;
+    if ((n_drafts > 0) != drafts_won)
+        learn_trial(policy, drafts_won, n_tokens > n_drafts, was_ready);
 }

@@ -15,7 +15,7 @@
 
 #include "session.h"
 
-enum { MTP_QUEUE_ROWS = 64 };
+enum { MTP_QUEUE_ROWS = 512 };
 
 struct mtp_state {
     struct kv_cache kv;       /* the block's own */

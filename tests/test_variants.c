@@ -32,6 +32,7 @@ static void the_processor_runs_every_variant(void **state)
     assert_non_null(variant->dot_packed);
     assert_ptr_not_equal(variant->dot, scalar->dot);
     assert_ptr_not_equal(variant->quantize, scalar->quantize);
+    assert_ptr_not_equal(variant->embed, scalar->embed);
     assert_ptr_not_equal(variant->rms_norm, scalar->rms_norm);
     assert_ptr_not_equal(variant->add, scalar->add);
     assert_ptr_not_equal(variant->rope, scalar->rope);

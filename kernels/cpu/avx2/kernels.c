@@ -1,5 +1,4 @@
-/* kernels.c - the table of AVX2/FMA/F16C variants. embed copies or decodes one row a token: the
- * definition serves. */
+/* kernels.c - the table of AVX2/FMA/F16C variants. */
 #include "kernels/cpu/avx2/variants.h"
 
 static const struct cpu_kernels table = {
@@ -8,7 +7,7 @@ static const struct cpu_kernels table = {
     .dot_packed = dot_packed_avx2,
     .codec = block_codec_avx2,
     .quantize = quantize_avx2,
-    .embed = embed_scalar,
+    .embed = embed_avx2,
     .rms_norm = rms_norm_avx2,
     .add = add_avx2,
     .rope = rope_avx2,

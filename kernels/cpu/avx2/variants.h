@@ -20,6 +20,7 @@ void delta_net_replay_avx2(const struct delta_net_replay_args *, int64_t, int64_
 void mul_silu_avx2(const struct mul_silu_args *, int64_t, int64_t, struct cpu_task *);
 void route_avx2(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_avx2(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);
+void embed_avx2(const struct embed_args *, int64_t, int64_t, struct cpu_task *);
 void argmax_avx2(const struct argmax_args *, int64_t, int64_t, struct cpu_task *);
 
 #endif
