@@ -91,7 +91,7 @@ struct mtp_model {
     struct owned_vector *owned;
     struct pack_slot *slots;
     pthread_mutex_t pack_lock;         /* the first session to want packed weights makes them */
-    bool packed;
+    bool packed; /* or tried without success */
     void *packed_memory;
     size_t packed_size;
 };

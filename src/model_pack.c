@@ -53,6 +53,8 @@ static void pack_all(mtp_model *model, struct backend *backend)
         total += slot_bytes(backend, slot);
     if (total == 0)
         return;
+    /* Not tried again if memory is short: sessions that run by then read packed.data without the lock. */
+    model->packed = true;
     uint8_t *memory = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return;
@@ -70,7 +72,6 @@ static void pack_all(mtp_model *model, struct backend *backend)
         memory += bytes;
         release_file_pages(&slot->weight);
     }
-    model->packed = true;
 }
 
 void model_pack(mtp_model *model, struct backend *backend)

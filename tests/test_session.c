@@ -1,5 +1,6 @@
 /* test_session.c - a session's logits and state depend on the ids alone: not on chunking, batch mates,
  * threads, instruction set, MoE mode or checkpoints. Everything is compared byte for byte. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #define DENSE "tests/golden/models/dense-mixed.gguf"
 #define MOE "tests/golden/models/moe-fused.gguf"
 
-enum { N_IDS = 150 };
+enum { N_IDS = 150, FEW_IDS = 10 };
 
 static size_t logit_bytes(const mtp_model *model, size_t rows)
 {
@@ -326,6 +327,49 @@ static void prefill_can_be_stopped_between_chunks_and_continued(void **state)
     mtp_model_close(model);
 }
 
+/* One thread's own session of a model that others use at the same time. A failed assertion outside the
+ * test's thread ends the program. */
+struct user {
+    pthread_t thread;
+    mtp_model *model;
+    const int32_t *ids;
+    enum mtp_isa isa;
+    struct outcome got;
+};
+
+static void *use_model(void *argument)
+{
+    struct user *user = argument;
+    const struct mtp_session_options options = {.n_threads = 2, .isa = user->isa};
+    user->got = run(user->model, options, user->ids, FEW_IDS, 7);
+    return NULL;
+}
+
+/* The first of them packs the weights while the others open. */
+static void sessions_of_one_model_run_in_threads_of_their_own(void **state)
+{
+    (void)state;
+    enum { N_USERS = 4 };
+    mtp_model *model = fixture_model(REFERENCE_MODEL), *alone = fixture_model(REFERENCE_MODEL);
+    int32_t ids[FEW_IDS];
+    fixture_random_ids(ids, FEW_IDS, model->hparams.n_vocab, 8);
+    struct outcome wanted = run(alone, (struct mtp_session_options){0}, ids, FEW_IDS, 7);
+    struct user users[N_USERS];
+    for (int i = 0; i < N_USERS; i++) {
+        enum mtp_isa isa = i == 1 ? MTP_ISA_SCALAR : MTP_ISA_AUTO;
+        users[i] = (struct user){.model = model, .ids = ids, .isa = isa};
+        assert_int_equal(pthread_create(&users[i].thread, NULL, use_model, &users[i]), 0);
+    }
+    for (int i = 0; i < N_USERS; i++) {
+        assert_int_equal(pthread_join(users[i].thread, NULL), 0);
+        same(model, &wanted, &users[i].got, FEW_IDS);
+        drop(&users[i].got);
+    }
+    drop(&wanted);
+    mtp_model_close(alone);
+    mtp_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +383,7 @@ int main(void)
         cmocka_unit_test(more_ids_than_the_context_holds_are_refused_with_both_numbers),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused_and_leave_the_session_usable),
         cmocka_unit_test(prefill_can_be_stopped_between_chunks_and_continued),
+        cmocka_unit_test(sessions_of_one_model_run_in_threads_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
