@@ -10,7 +10,7 @@
 enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 3, SAMPLES = 9 };
 
 /* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
- * plain steps are timed as often. A trial of drafts goes on, deeper with every step, while they are all
+ * plain steps are timed as often, in turn with a draft more. A trial of drafts goes on, deeper with every step, while they are all
  * accepted, so that a change of text shows within some steps and no depth is judged untried. */
 enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8, PROBE_PLAIN = 2 };
 
@@ -36,6 +36,7 @@ struct draft_policy {
     uint32_t tokens;                  /* since the way not preferred was tried */
     uint32_t interval;                /* tokens between trials of drafts */
     uint32_t trial;                   /* steps of the trial under way */
+    bool deeper;                      /* the next trial is of a draft more, not of plain steps */
     double outside; /* decayed share of tokens given that lie outside the part */
 };
 
@@ -109,8 +110,10 @@ uint32_t draft_policy_choose(const struct draft_policy *policy)
     if (policy->ways[1].n < FIRST_DRAFTING)
         return 1;
     uint32_t chosen = best(policy);
+    if (chosen > 0 && policy->trial == 0 && policy->tokens < PROBE_TOKENS)
+        return chosen;
     if (chosen > 0)
-        return policy->trial > 0 || policy->tokens >= PROBE_TOKENS ? 0 : chosen;
+        return policy->deeper && chosen < AUTO_DRAFTS ? chosen + 1 : 0;
     if (policy->trial > 0)
         return policy->trial < AUTO_DRAFTS ? policy->trial + 1 : AUTO_DRAFTS;
     return policy->tokens >= policy->interval;
@@ -145,15 +148,19 @@ static void learn_acceptance(struct draft_policy *policy, uint32_t n_drafts, uin
     }
 }
 
-/* The way not preferred was tried. */
-static void learn_trial(struct draft_policy *policy, bool drafts_won, bool all_accepted, bool counts)
+/* A way other than the preferred one was tried. */
+static void learn_trial(struct draft_policy *policy, uint32_t preferred, uint32_t n_drafts,
+                        uint32_t n_tokens, bool counts)
 {
-    bool drafts_win = is_ready(policy) && best(policy) > 0;
-    bool goes_on = drafts_won ? policy->trial + 1 < PROBE_PLAIN
-                              : all_accepted && policy->trial < PROBE_STEPS;
-    policy->trial = goes_on && drafts_win == drafts_won ? policy->trial + 1 : 0;
+    bool all_accepted = n_drafts > 0 && n_tokens > n_drafts;
+    uint32_t now_preferred = is_ready(policy) ? best(policy) : 0;
+    bool goes_on = n_drafts == 0 ? policy->trial + 1 < PROBE_PLAIN
+                                 : all_accepted && policy->trial < PROBE_STEPS;
+    goes_on = goes_on && now_preferred == preferred;
+    policy->trial = goes_on ? policy->trial + 1 : 0;
     policy->tokens = 0;
-    if (drafts_win || drafts_won || all_accepted)
+    policy->deeper = goes_on ? policy->deeper : n_drafts == 0;
+    if (now_preferred > 0 || preferred > 0 || all_accepted)
         policy->interval = PROBE_TOKENS;
     else if (counts && policy->interval < PROBE_LEAST_OFTEN)
         policy->interval *= 2;
@@ -164,11 +171,12 @@ void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t
 {
     if (n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
-    bool was_ready = is_ready(policy), drafts_won = was_ready && best(policy) > 0;
+    bool was_ready = is_ready(policy);
+    uint32_t preferred = was_ready ? best(policy) : 0;
     struct way *way = &policy->ways[n_drafts];
     way->seconds[way->n++ % SAMPLES] = seconds;
     learn_acceptance(policy, n_drafts, n_tokens - 1);
     policy->tokens += n_tokens;
-    if ((n_drafts > 0) != drafts_won)
-        learn_trial(policy, drafts_won, n_tokens > n_drafts, was_ready);
+    if (n_drafts > preferred || (n_drafts == 0 && preferred > 0))
+        learn_trial(policy, preferred, n_drafts, n_tokens, was_ready);
 }

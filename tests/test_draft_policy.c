@@ -83,7 +83,7 @@ static void a_change_of_text_is_noticed(void **state)
     struct world world = {{1.0, 1.4, 1.8, 2.2}, 1, 0};
     live(policy, &world, 640);
     world.reject = 0;
-    live(policy, &world, 1200);
+    live(policy, &world, 2000);
     struct outcome out = live(policy, &world, 640);
     assert_true(out.steps[3] > 120);
     assert_true(out.seconds < 0.7 * out.tokens);

@@ -158,7 +158,7 @@ static void catching_up_in_a_prompt_is_the_draft_heads(void **state)
     (void)state;
     mtp_model *model = fixture_model(REFERENCE_MODEL);
     const struct mtp_session_options options = {.n_threads = 1, .draft = true, .profile = true,
-                                                .n_ctx = 128};
+                                                .n_ctx = MTP_QUEUE_ROWS + 64};
     mtp_session *session = fixture_session(model, &options, 1);
     int32_t ids[MTP_QUEUE_ROWS + 3];
     struct mtp_error error = {0};
