@@ -7,7 +7,7 @@
 
 /* At the start plain steps are timed, the first of them in cold caches, then a few with one draft. Depths
  * not timed yet are taken to cost what the step before added. */
-enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 3, SAMPLES = 9 };
+enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 2, SAMPLES = 9 };
 
 /* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
  * plain steps are timed as often, in turn with a draft more. A trial of drafts goes on, deeper with every step, while they are all
@@ -48,7 +48,7 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
         return mtp_fail_memory(error, "the draft policy", sizeof *policy);
     for (int i = 0; i < AUTO_DRAFTS; i++)
         policy->acceptance[i] = assumed_acceptance;
-    policy->interval = PROBE_TOKENS;
+    policy->interval = 2 * PROBE_TOKENS; /* it begins with a trial */
     return MTP_OK;
 }
 
@@ -101,6 +101,11 @@ static uint32_t best(const struct draft_policy *policy)
             wanted = rate(policy, n);
         }
     return chosen;
+}
+
+bool draft_policy_prefers_plain(const struct draft_policy *policy)
+{
+    return is_ready(policy) && best(policy) == 0;
 }
 
 uint32_t draft_policy_choose(const struct draft_policy *policy)
@@ -156,13 +161,14 @@ static void learn_trial(struct draft_policy *policy, uint32_t preferred, uint32_
     uint32_t now_preferred = is_ready(policy) ? best(policy) : 0;
     bool goes_on = n_drafts == 0 ? policy->trial + 1 < PROBE_PLAIN
                                  : all_accepted && policy->trial < PROBE_STEPS;
+    bool succeeded = all_accepted && !goes_on;
     goes_on = goes_on && now_preferred == preferred;
     policy->trial = goes_on ? policy->trial + 1 : 0;
     policy->tokens = 0;
     policy->deeper = goes_on ? policy->deeper : n_drafts == 0;
-    if (now_preferred > 0 || preferred > 0 || all_accepted)
+    if (now_preferred > 0 || preferred > 0 || succeeded)
         policy->interval = PROBE_TOKENS;
-    else if (counts && policy->interval < PROBE_LEAST_OFTEN)
+    else if (counts && !goes_on && policy->interval < PROBE_LEAST_OFTEN)
         policy->interval *= 2;
 }
 

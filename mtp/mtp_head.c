@@ -168,12 +168,27 @@ enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error)
     return status;
 }
 
+void mtp_skip(mtp_session *session)
+{
+    struct mtp_state *m = session->mtp;
+    size_t n = session->model->hparams.n_embd;
+    if (m->n_queued <= MTP_TRIAL_ROWS)
+        return;
+    uint32_t gone = m->n_queued - MTP_TRIAL_ROWS;
+    memmove(m->tokens, m->tokens + gone, MTP_TRIAL_ROWS * sizeof *m->tokens);
+    memmove(m->hidden, m->hidden + gone * n, MTP_TRIAL_ROWS * n * sizeof *m->hidden);
+    m->n_queued = MTP_TRIAL_ROWS;
+    m->skipped += gone;
+}
+
 static enum mtp_status push(mtp_session *s, int32_t token, struct mtp_error *error)
 {
     struct mtp_state *m = s->mtp;
     size_t n = s->model->hparams.n_embd;
     enum mtp_status status = MTP_OK;
-    if (m->n_queued == MTP_QUEUE_ROWS)
+    if (m->n_queued == MTP_QUEUE_ROWS && m->may_skip)
+        mtp_skip(s);
+    else if (m->n_queued == MTP_QUEUE_ROWS)
         status = mtp_catch_up(s, error);
     m->tokens[m->n_queued] = token;
     memcpy(m->hidden + m->n_queued * n, m->last_hidden, n * sizeof *m->hidden);
@@ -189,7 +204,7 @@ enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const floa
     /* A catch-up runs in the workspace that may hold `hidden`; nothing it writes is work.hidden. */
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = first + i;
-        if (position > 0 && position - 1 == m->filled + m->n_queued) {
+        if (position > 0 && position - 1 == m->skipped + m->filled + m->n_queued) {
             enum mtp_status status = push(session, tokens[i], error);
             if (status != MTP_OK)
                 return status;
@@ -203,7 +218,7 @@ enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint3
                           int32_t *drafts, struct mtp_error *error)
 {
     struct mtp_state *m = session->mtp;
-    uint32_t first = session->lengths[0] - 1; /* row of the token at the next position */
+    uint32_t first = session->lengths[0] - 1 - m->skipped; /* row of the token that comes next */
     enum mtp_status status = push(session, token, error);
     if (status != MTP_OK)
         return status;
@@ -222,6 +237,8 @@ void mtp_cut(mtp_session *session, uint32_t n_positions, const float *last_hidde
 {
     struct mtp_state *m = session->mtp;
     uint32_t rows = n_positions > 0 ? n_positions - 1 : 0;
+    m->skipped = m->skipped < rows ? m->skipped : rows;
+    rows -= m->skipped;
     if (m->filled > rows) {
         m->filled = rows;
         m->n_queued = 0;

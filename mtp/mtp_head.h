@@ -9,18 +9,24 @@
  * committed; they wait in a queue and are put through eh_proj, keys and values together with the next
  * row that is to draft ("catch-up": rows that do not draft need no attention). Nothing here can change
  * a token that is given, only how many drafts are accepted.
+ *
+ * While plain steps are faster and drafts are only tried now and then, filling every row would cost
+ * more than the trials: then all waiting rows but the latest are skipped, and the rows that follow close up.
+ * Rotary embedding is relative; the block sees a text with a gap.
  */
 #ifndef MTP_MTP_HEAD_H
 #define MTP_MTP_HEAD_H
 
 #include "session.h"
 
-enum { MTP_QUEUE_ROWS = 512 };
+enum { MTP_QUEUE_ROWS = 512, MTP_TRIAL_ROWS = 64 };
 
 struct mtp_state {
     struct kv_cache kv;       /* the block's own */
     uint32_t filled;          /* rows 0..filled-1 of it are final */
     uint32_t n_queued;        /* rows filled..filled+n_queued-1 wait */
+    uint32_t skipped;         /* row i stands for position i + skipped */
+    bool may_skip;            /* a full queue is shortened, not filled */
     int32_t *tokens;          /* [MTP_QUEUE_ROWS] */
     float *hidden;            /* [MTP_QUEUE_ROWS][n_embd] */
     float *last_hidden;       /* [n_embd] hidden row of the last position read */
@@ -46,6 +52,9 @@ static inline bool mtp_is_behind(const struct mtp_state *state)
 {
     return state->n_queued > MAX_STEP_ROWS;
 }
+
+/* Skips the queue's rows but the last MTP_TRIAL_ROWS. */
+void mtp_skip(mtp_session *session);
 
 /* Puts the queue through keys and values. */
 enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error);

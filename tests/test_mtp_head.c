@@ -247,6 +247,48 @@ static void the_block_reads_a_prompt_the_same_in_any_chunking(void **state)
     close_subject(&s);
 }
 
+static uint32_t rows_known(const struct mtp_state *m)
+{
+    return m->skipped + m->filled + m->n_queued;
+}
+
+/* While drafts are only tried, a full queue is shortened; what follows closes up and drafts go on. */
+static void skipped_rows_close_up(void **state)
+{
+    (void)state;
+    enum { N = MTP_QUEUE_ROWS + 200 };
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    const struct mtp_session_options options = {.draft = true, .n_threads = 1, .n_ctx = N + 20};
+    mtp_session *session = fixture_session(model, &options, 1);
+    struct mtp_state *m = session->mtp;
+    struct mtp_error error = {0};
+    static int32_t ids[N];
+    int32_t drafts[4];
+    fixture_random_ids(ids, N, 4096, 4);
+    append(session, ids, 20);
+    demand(mtp_catch_up(session, &error), &error);
+    m->may_skip = true;
+    append(session, ids + 20, N - 20);
+    assert_int_equal(m->skipped, MTP_QUEUE_ROWS - MTP_TRIAL_ROWS);
+    assert_int_equal(m->filled, 19);
+    assert_int_equal(rows_known(m), N - 1);
+    mtp_skip(session);
+    assert_int_equal(m->n_queued, MTP_TRIAL_ROWS);
+    assert_int_equal(rows_known(m), N - 1);
+    draft(session, 7, 4, drafts);
+    assert_int_equal(rows_known(m), N);
+    for (int i = 0; i < 4; i++)
+        assert_in_range(drafts[i], 0, 8191);
+    mtp_cut(session, N - 50, NULL); /* back among the rows behind the gap, then before it */
+    assert_int_equal(rows_known(m), N - 51);
+    mtp_cut(session, 300, NULL);
+    assert_int_equal(rows_known(m), 299);
+    mtp_cut(session, 0, NULL);
+    assert_int_equal(rows_known(m), 0);
+    mtp_session_close(session);
+    mtp_model_close(model);
+}
+
 static void a_chain_feeds_each_draft_with_the_block_s_own_output(void **state)
 {
     (void)state;
@@ -340,6 +382,7 @@ int main(void)
         cmocka_unit_test(first_drafts_at_every_position_have_the_logits_of_torch),
         cmocka_unit_test(first_drafts_of_quantised_models_have_the_logits_of_the_same_rounding),
         cmocka_unit_test(the_block_reads_a_prompt_the_same_in_any_chunking),
+        cmocka_unit_test(skipped_rows_close_up),
         cmocka_unit_test(a_chain_feeds_each_draft_with_the_block_s_own_output),
         cmocka_unit_test(after_steps_with_drafts_everything_is_as_if_the_text_had_been_read),
     };

@@ -190,6 +190,8 @@ static enum mtp_status catch_up(struct step *step, uint32_t n_drafts)
     mtp_session *s = step->s;
     if (n_drafts == 0 || !mtp_is_behind(s->mtp))
         return MTP_OK;
+    if (s->mtp->may_skip)
+        mtp_skip(s);
     fp_control saved = fp_control_enter();
     double start = now();
     enum mtp_status status = mtp_catch_up(s, step->error);
@@ -202,6 +204,9 @@ static enum mtp_status extend(struct step *step)
 {
     mtp_session *s = step->s;
     uint32_t n_drafts = drafts_wanted(step);
+    if (s->mtp != NULL)
+        s->mtp->may_skip = step->generation->n_draft == MTP_DRAFT_AUTO &&
+                           draft_policy_prefers_plain(s->policy);
     enum mtp_status status = catch_up(step, n_drafts);
     double start = now();
     if (status == MTP_OK)
