@@ -64,7 +64,7 @@ struct forward_batch {
 
 /* Bytes a session takes, by part; nothing is allocated. */
 struct memory_plan {
-    uint64_t weights;   /* mapped from the file */
+    uint64_t weights;   /* mapped from the file, or repacked in place of its pages */
     uint64_t kv;        /* for the whole context; committed as positions are used */
     uint64_t state;     /* recurrent */
     uint64_t workspace; /* for a full batch; committed as used */
