@@ -10,8 +10,9 @@
 enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 2, SAMPLES = 9 };
 
 /* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
- * plain steps are timed as often, in turn with a draft more. A trial of drafts goes on, deeper with every step, while they are all
- * accepted, so that a change of text shows within some steps and no depth is judged untried. */
+ * plain steps are timed as often, in turn with a draft more. A trial of drafts goes on, deeper with every
+ * step, while they are all accepted, so that a change of text shows within some steps and no depth is
+ * judged untried. */
 enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8, PROBE_PLAIN = 2 };
 
 /* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */

@@ -61,7 +61,8 @@ static void print_plan(const mtp_model *model, const struct mtp_session_options 
     session_plan(model, options, 1, &plan);
     fprintf(out, "memory for %" PRIu32 " positions, batches of %" PRIu32 ", KV %s\n",
             options->n_ctx, options->n_batch, options->kv_type == MTP_KV_F32 ? "f32" : "f16");
-    fprintf(out, "  weights           %9.1f MiB (mapped from the file; repacked in place of its pages)\n", mib(plan.weights));
+    fprintf(out, "  weights           %9.1f MiB (mapped, or repacked in place of the mapping)\n",
+            mib(plan.weights));
     fprintf(out, "  KV cache          %9.1f MiB (%" PRIu64 " bytes a position, taken as used)\n",
             mib(plan.kv), plan.kv / options->n_ctx);
     fprintf(out, "  recurrent state   %9.1f MiB\n", mib(plan.state));
