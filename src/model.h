@@ -105,6 +105,8 @@ uint64_t weight_bytes(const struct weight *weight);
 /* Arranges the weights as the backend likes them, once a model; the file's pages behind them are given
  * back. Without the memory for it, products read the file's layout. (model_pack.c) */
 void model_pack(mtp_model *model, struct backend *backend);
+/* Whether so many bytes may be repacked: an eighth of what is available stays free. */
+bool model_pack_fits(uint64_t bytes, uint64_t available);
 /* Gives weight a place for a packed form; false when memory is short. */
 bool model_add_slot(mtp_model *model, struct weight *weight);
 /* Only rows are read of this one, no products. */

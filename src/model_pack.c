@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "memory_available.h"
 #include "model.h"
 
 enum { ALIGNMENT = 64 };
@@ -46,6 +47,11 @@ static void release_file_pages(const struct weight *w)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+bool model_pack_fits(uint64_t bytes, uint64_t available)
+{
+    return bytes <= available - available / 8;
+}
+
 static void pack_all(mtp_model *model, struct backend *backend)
 {
     size_t total = 0;
@@ -55,6 +61,9 @@ static void pack_all(mtp_model *model, struct backend *backend)
         return;
     /* Not tried again if memory is short: sessions that run by then read packed.data without the lock. */
     model->packed = true;
+    /* A model that does not fit runs from the file's pages, which the kernel can drop and read again. */
+    if (!model_pack_fits(total, memory_available()))
+        return;
     uint8_t *memory = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return;

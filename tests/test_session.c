@@ -5,10 +5,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "kernels/cpu/backend.h"
+#include "memory_available.h"
 #include "model_fixture.h"
 
 #define DENSE "tests/golden/models/dense-mixed.gguf"
@@ -370,9 +372,22 @@ static void sessions_of_one_model_run_in_threads_of_their_own(void **state)
     mtp_model_close(model);
 }
 
+static void packing_leaves_memory_for_others(void **state)
+{
+    (void)state;
+    assert_true(model_pack_fits(0, 0));
+    assert_true(model_pack_fits(7000, 8000));
+    assert_false(model_pack_fits(7001, 8000));
+    assert_false(model_pack_fits(1, 0));
+    assert_true(model_pack_fits(1ull << 40, UINT64_MAX)); /* a system that does not say */
+    uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES), page = (uint64_t)sysconf(_SC_PAGESIZE);
+    assert_in_range(memory_available(), 1, pages * page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packing_leaves_memory_for_others),
         cmocka_unit_test(chunks_of_any_size_give_the_same_bytes_as_one_token_at_a_time),
         cmocka_unit_test(thread_count_never_shows),
         cmocka_unit_test(the_instruction_set_never_shows),
