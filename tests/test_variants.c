@@ -30,6 +30,12 @@ static void the_processor_runs_every_variant(void **state)
         return;
     assert_string_equal(variant->name, cpu_has_avx512() ? "avx512" : "avx2");
     assert_non_null(variant->dot_packed);
+#ifdef MTP_HAVE_AVX512
+    if (cpu_has_avx512()) {
+        assert_ptr_not_equal(variant->dot_packed, cpu_kernels_avx2()->dot_packed);
+        assert_ptr_not_equal(variant->attention, cpu_kernels_avx2()->attention);
+    }
+#endif
     assert_ptr_not_equal(variant->dot, scalar->dot);
     assert_ptr_not_equal(variant->quantize, scalar->quantize);
     assert_ptr_not_equal(variant->embed, scalar->embed);

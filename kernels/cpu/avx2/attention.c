@@ -1,4 +1,5 @@
-/* attention.c - softmax attention by AVX2. Heads that share keys and values, of one row or of
+/* attention.c - softmax attention by AVX2, and with wider vectors where kernels/cpu/avx512 compiles it
+ * again. Heads that share keys and values, of one row or of
  * neighbours in a sequence, are taken up to ATTENTION_GROUP together, so that a cached vector is
  * read and widened once for all of them. Rows of a group end in the same chunk. */
 #include "kernels/cpu/avx2/variants.h"
@@ -44,6 +45,56 @@ ALWAYS_INLINE void prefetch(const void *values, enum kv_type type, size_t at, si
         _mm_prefetch((const char *)values + at * size + line, _MM_HINT_T0);
 }
 
+#ifdef __AVX512F__
+/* Sixteen lanes at a time: the 64 partials of a score are four vectors, and the queries of two heads of 128
+ * stay in registers. */
+enum { WIDE_LANES = 16 };
+
+ALWAYS_INLINE bool is_wide(size_t dim)
+{
+    return dim % SUM64 == 0;
+}
+
+ALWAYS_INLINE __m512 cached_wide(const void *values, enum kv_type type, size_t at)
+{
+    if (type == KV_F32)
+        return _mm512_loadu_ps((const float *)values + at);
+    return _mm512_cvtph_ps(
+        _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)values + at)));
+}
+
+ALWAYS_INLINE void score_wide(const struct head_group *h, struct kind kind, size_t at,
+                              __m256 folded[ATTENTION_GROUP][8], int slot)
+{
+    const int heads = kind.heads;
+    __m512 z[ATTENTION_GROUP][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < heads; i++)
+        z[i][0] = z[i][1] = z[i][2] = z[i][3] = _mm512_setzero_ps();
+#pragma GCC unroll 2
+    for (size_t d = 0; d < kind.dim; d += SUM64)
+#pragma GCC unroll 4
+        for (size_t g = 0; g < 4; g++) {
+            __m512 k = cached_wide(h->cache->k, kind.type, at + d + WIDE_LANES * g);
+#pragma GCC unroll 4
+            for (int i = 0; i < heads; i++)
+                z[i][g] = _mm512_fmadd_ps(_mm512_loadu_ps(h->q[i] + d + WIDE_LANES * g), k, z[i][g]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < heads; i++) {
+        __m512 sum = _mm512_add_ps(_mm512_add_ps(z[i][0], z[i][2]), _mm512_add_ps(z[i][1], z[i][3]));
+        folded[i][slot] = _mm256_add_ps(_mm512_castps512_ps256(sum),
+                                        _mm512_extractf32x8_ps(sum, 1));
+    }
+}
+#else
+ALWAYS_INLINE bool is_wide(size_t dim)
+{
+    (void)dim;
+    return false;
+}
+#endif
+
 /* Adds group g of the 64 partials of each head's score and group g + 4, folded, to sum. */
 ALWAYS_INLINE void score_groups(const struct head_group *h, struct kind kind, size_t at, size_t g,
                                 __m256 sum[ATTENTION_GROUP])
@@ -78,6 +129,12 @@ ALWAYS_INLINE void score_position(const struct head_group *h, struct kind kind, 
 {
     const int heads = kind.heads;
     size_t at = h->first + position * h->stride;
+#ifdef __AVX512F__
+    if (is_wide(kind.dim)) {
+        score_wide(h, kind, at, folded, slot);
+        return;
+    }
+#endif
     __m256 a[ATTENTION_GROUP], b[ATTENTION_GROUP], even[ATTENTION_GROUP];
     score_groups(h, kind, at, 0, a);
     score_groups(h, kind, at, 2, b);
@@ -186,6 +243,39 @@ ALWAYS_INLINE void chunk_values(const struct head_group *h, struct kind kind, in
             _mm256_storeu_ps(chunk->acc[i] + d + LANES * w, acc[i][w]);
 }
 
+#ifdef __AVX512F__
+/* The same with `wide` vectors of sixteen. */
+ALWAYS_INLINE void chunk_values_wide(const struct head_group *h, struct kind kind, int wide,
+                                     struct chunk *chunk, size_t k, size_t end, size_t d)
+{
+    const int heads = kind.heads;
+    __m512 acc[ATTENTION_GROUP][8];
+#pragma GCC unroll 4
+    for (int i = 0; i < heads; i++)
+#pragma GCC unroll 8
+        for (int w = 0; w < wide; w++)
+            acc[i][w] = k == 0 ? _mm512_setzero_ps()
+                               : _mm512_loadu_ps(chunk->acc[i] + d + WIDE_LANES * w);
+    size_t at = h->first + (chunk->first + k) * h->stride + d;
+    for (; k < end; k++, at += h->stride) {
+        prefetch(h->cache->v, kind.type, at + POSITIONS_TOGETHER * h->stride,
+                 WIDE_LANES * (size_t)wide);
+#pragma GCC unroll 8
+        for (int w = 0; w < wide; w++) {
+            __m512 v = cached_wide(h->cache->v, kind.type, at + WIDE_LANES * (size_t)w);
+#pragma GCC unroll 4
+            for (int i = 0; i < heads; i++)
+                acc[i][w] = _mm512_fmadd_ps(_mm512_set1_ps(chunk->p[i][k]), v, acc[i][w]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < heads; i++)
+#pragma GCC unroll 8
+        for (int w = 0; w < wide; w++)
+            _mm512_storeu_ps(chunk->acc[i] + d + WIDE_LANES * w, acc[i][w]);
+}
+#endif
+
 /* acc of head i += the values of the positions that it sees and others of the group do not. */
 ALWAYS_INLINE void more_values(const struct head_group *h, struct kind kind, struct chunk *chunk,
                                int i)
@@ -216,6 +306,11 @@ ALWAYS_INLINE void add_chunk(struct head_group *h, struct kind kind, struct chun
     const size_t wide = heads == 1 ? 8 : heads == 2 ? 4 : 2; /* sums that fit the registers */
     for (size_t k = 0; k < chunk->n; k += POSITIONS_TOGETHER) {
         size_t end = k + POSITIONS_TOGETHER < chunk->n ? k + POSITIONS_TOGETHER : chunk->n, d = 0;
+#ifdef __AVX512F__
+        const size_t wider = heads <= 2 ? 8 : 4;
+        for (; d + WIDE_LANES * wider <= dim; d += WIDE_LANES * wider)
+            chunk_values_wide(h, kind, (int)wider, chunk, k, end, d);
+#endif
         for (; d + LANES * wide <= dim; d += LANES * wide)
             chunk_values(h, kind, (int)wide, chunk, k, end, d);
         for (; d < dim; d += LANES)
@@ -271,7 +366,9 @@ ALWAYS_INLINE void attend_heads(struct head_group *h, enum kv_type type, size_t 
 static void attend_group(struct head_group *h, size_t heads, float scale)
 {
     const size_t dim = h->cache->head_dim;
-    if (h->cache->type == KV_F32)
+    if (is_wide(128) && dim == 128 && h->cache->type == KV_F16) /* queries fit the registers */
+        attend_heads(h, KV_F16, 128, heads, scale);
+    else if (h->cache->type == KV_F32)
         attend_heads(h, KV_F32, dim, heads, scale);
     else
         attend_heads(h, KV_F16, dim, heads, scale);

@@ -1,5 +1,5 @@
-/* kernels.c - the table for processors with AVX-512 and VNNI: products with packed weights of its own,
- * the AVX2 variants for the rest. */
+/* kernels.c - the table for processors with AVX-512 and VNNI: attention and products with packed weights
+ * of its own, the AVX2 variants for the rest. */
 #include "kernels/cpu/avx2/variants.h"
 #include "kernels/cpu/avx512/variants.h"
 
@@ -14,7 +14,7 @@ static const struct cpu_kernels table = {
     .add = add_avx2,
     .rope = rope_avx2,
     .kv_store = kv_store_avx2,
-    .attention = attention_avx2,
+    .attention = attention_avx512,
     .conv = conv_avx2,
     .delta_net = delta_net_avx2,
     .delta_net_replay = delta_net_replay_avx2,
