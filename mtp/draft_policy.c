@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include <string.h>
-
 /* At the start plain steps are timed, the first of them in cold caches, then a few with one draft. Depths
  * not timed yet are taken to cost what the step before added. */
 enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 2, SAMPLES = 9 };
