@@ -1,7 +1,7 @@
 /* attention.c - softmax attention by AVX2, and with wider vectors where kernels/cpu/avx512 compiles it
- * again. Heads that share keys and values, of one row or of
- * neighbours in a sequence, are taken up to ATTENTION_GROUP together, so that a cached vector is
- * read and widened once for all of them. Rows of a group end in the same chunk. */
+ * again. Heads that share keys and values, of one row or of neighbours in a sequence, are taken up to
+ * ATTENTION_GROUP together, so that a cached vector is read and widened once for all of them. Rows of a
+ * group end in the same chunk. */
 #include "kernels/cpu/avx2/variants.h"
 #include "kernels/cpu/avx2/vmath.h"
 
@@ -35,7 +35,7 @@ ALWAYS_INLINE __m256 cached(const void *values, enum kv_type type, size_t at)
         _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)values + at)));
 }
 
-/* Asks for `bytes` of keys or values from element `at` on. Their rows are short and lie apart, which
+/* Asks for n elements of keys or values from element `at` on. Their rows are short and lie apart, which
  * the processor's own prefetching does not follow. They are asked for a row at a time, behind one
  * that is worked on: more at once would wait for one another. */
 ALWAYS_INLINE void prefetch(const void *values, enum kv_type type, size_t at, size_t n)
