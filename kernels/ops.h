@@ -281,6 +281,13 @@ struct numeric_fault {
     int32_t row;
 };
 
+/* What memory is for. Where the system can, it is committed as it is used, and MEMORY_WHOLE at once. */
+enum memory_use {
+    MEMORY_PARTS,  /* buffers of which small batches use the front */
+    MEMORY_STREAM, /* caches, of which passes read long stretches in order */
+    MEMORY_WHOLE,  /* all of it is used before long */
+};
+
 /* A backend: its memory and its operations. Operations return nothing: what can go wrong at run time
  * is a non-finite value, recorded in fault() and looked at by the model code after each layer. */
 struct backend;
@@ -316,8 +323,8 @@ struct ops {
     void (*pack)(struct backend *, const struct weight *w, void *dst);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
-    /* Memory of the backend, zeroed; committed as used where the system can. NULL when there is none. */
-    void *(*alloc)(struct backend *, size_t bytes);
+    /* Memory of the backend, zeroed. NULL when there is none. */
+    void *(*alloc)(struct backend *, size_t bytes, enum memory_use use);
     void (*free)(struct backend *, void *memory, size_t bytes);
     struct numeric_fault (*fault)(struct backend *);
     void (*clear_fault)(struct backend *);

@@ -3,15 +3,23 @@
 
 #include <stdlib.h>
 
-/* At the start plain steps are timed, the first of them in cold caches, then a few with one draft. Depths
- * not timed yet are taken to cost what the step before added. */
-enum { FIRST_PLAIN = 8, FIRST_DRAFTING = 2, SAMPLES = 9 };
+/* At the start plain steps are timed, the first of them in cold caches. Depths not timed yet are taken to
+ * cost what the step before added. */
+enum { FIRST_PLAIN = 8, SAMPLES = 9 };
 
-/* While plain steps win, a draft is tried once in so many tokens, less and less often; while drafts win,
- * plain steps are timed as often, in turn with a draft more. A trial of drafts goes on, deeper with every
+/* While plain steps win, drafts are tried after FIRST_TRIAL tokens, then ever less often: a trial that
+ * fails costs two or three plain steps, and a short text has few. While drafts win, plain steps are timed
+ * as often as once in PROBE_TOKENS, in turn with a draft more. A trial of drafts goes on, deeper with every
  * step, while they are all accepted, so that a change of text shows within some steps and no depth is
  * judged untried. */
-enum { PROBE_TOKENS = 64, PROBE_LEAST_OFTEN = 512, PROBE_STEPS = 8, PROBE_PLAIN = 2 };
+enum {
+    FIRST_TRIAL = 32,
+    PROBE_TOKENS = 64,
+    PROBE_SELDOM = 256,
+    PROBE_LEAST_OFTEN = 512,
+    PROBE_STEPS = 8,
+    PROBE_PLAIN = 2
+};
 
 /* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */
 static const double newest = 0.1, assumed_acceptance = 0.7;
@@ -27,6 +35,7 @@ static const double outside_decay = 0.98, outside_most = 0.04;
 struct way {
     double seconds[SAMPLES]; /* of the latest; the median is taken, a step interrupted is no measure */
     uint32_t n;              /* timed, SAMPLES at most are kept */
+    double median;
 };
 
 struct draft_policy {
@@ -36,6 +45,8 @@ struct draft_policy {
     uint32_t interval;                /* tokens between trials of drafts */
     uint32_t trial;                   /* steps of the trial under way */
     bool deeper;                      /* the next trial is of a draft more, not of plain steps */
+    bool tried;                       /* drafts were tried */
+    uint32_t best;                    /* depth that promises most; 0 until is_ready */
     double outside; /* decayed share of tokens given that lie outside the part */
 };
 
@@ -47,13 +58,14 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
         return mtp_fail_memory(error, "the draft policy", sizeof *policy);
     for (int i = 0; i < AUTO_DRAFTS; i++)
         policy->acceptance[i] = assumed_acceptance;
-    policy->interval = 2 * PROBE_TOKENS; /* it begins with a trial */
+    policy->interval = FIRST_TRIAL;
     return MTP_OK;
 }
 
-static double median(const struct way *way)
+static void time_way(struct way *way, double seconds)
 {
     double sorted[SAMPLES];
+    way->seconds[way->n++ % SAMPLES] = seconds;
     uint32_t n = way->n < SAMPLES ? way->n : SAMPLES;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = i;
@@ -61,21 +73,25 @@ static double median(const struct way *way)
             sorted[at] = sorted[at - 1];
         sorted[at] = way->seconds[i];
     }
-    return sorted[n / 2];
+    way->median = sorted[n / 2];
 }
 
-/* Whether the times that all others are judged by are known. */
+/* Whether the time that all others are judged by is known. */
 static bool is_ready(const struct draft_policy *policy)
 {
-    return policy->ways[0].n >= FIRST_PLAIN && policy->ways[1].n >= FIRST_DRAFTING;
+    return policy->ways[0].n >= FIRST_PLAIN;
 }
 
 /* Seconds of a step with n drafts, when is_ready. */
 static double cost(const struct draft_policy *policy, uint32_t n)
 {
-    if (policy->ways[n].n > 0)
-        return median(&policy->ways[n]);
-    return 2.0 * cost(policy, n - 1) - cost(policy, n - 2);
+    double seconds = policy->ways[0].median, added = seconds;
+    for (uint32_t i = 1; i <= n; i++) {
+        if (policy->ways[i].n > 0)
+            added = policy->ways[i].median - seconds;
+        seconds += added;
+    }
+    return seconds;
 }
 
 /* Expected tokens a second of steps with n drafts. */
@@ -90,9 +106,11 @@ static double rate(const struct draft_policy *policy, uint32_t n)
     return seconds > 0.0 ? tokens / seconds : 0.0;
 }
 
-static uint32_t best(const struct draft_policy *policy)
+static uint32_t choose_best(const struct draft_policy *policy)
 {
     uint32_t chosen = 0;
+    if (!is_ready(policy))
+        return 0;
     double wanted = least_gain * rate(policy, 0);
     for (uint32_t n = 1; n <= AUTO_DRAFTS; n++)
         if (rate(policy, n) > wanted) {
@@ -102,18 +120,16 @@ static uint32_t best(const struct draft_policy *policy)
     return chosen;
 }
 
-bool draft_policy_prefers_plain(const struct draft_policy *policy)
+bool draft_policy_gave_up(const struct draft_policy *policy)
 {
-    return is_ready(policy) && best(policy) == 0;
+    return policy->tried && policy->best == 0;
 }
 
 uint32_t draft_policy_choose(const struct draft_policy *policy)
 {
-    if (policy->ways[0].n < FIRST_PLAIN)
+    if (!is_ready(policy))
         return 0;
-    if (policy->ways[1].n < FIRST_DRAFTING)
-        return 1;
-    uint32_t chosen = best(policy);
+    uint32_t chosen = policy->best;
     if (chosen > 0 && policy->trial == 0 && policy->tokens < PROBE_TOKENS)
         return chosen;
     if (chosen > 0)
@@ -154,21 +170,22 @@ static void learn_acceptance(struct draft_policy *policy, uint32_t n_drafts, uin
 
 /* A way other than the preferred one was tried. */
 static void learn_trial(struct draft_policy *policy, uint32_t preferred, uint32_t n_drafts,
-                        uint32_t n_tokens, bool counts)
+                        uint32_t n_tokens)
 {
     bool all_accepted = n_drafts > 0 && n_tokens > n_drafts;
-    uint32_t now_preferred = is_ready(policy) ? best(policy) : 0;
+    uint32_t now_preferred = policy->best;
     bool goes_on = n_drafts == 0 ? policy->trial + 1 < PROBE_PLAIN
                                  : all_accepted && policy->trial < PROBE_STEPS;
     bool succeeded = all_accepted && !goes_on;
     goes_on = goes_on && now_preferred == preferred;
+    policy->tried = policy->tried || (n_drafts > 0 && !goes_on);
     policy->trial = goes_on ? policy->trial + 1 : 0;
     policy->tokens = 0;
     policy->deeper = goes_on ? policy->deeper : n_drafts == 0;
     if (now_preferred > 0 || preferred > 0 || succeeded)
         policy->interval = PROBE_TOKENS;
-    else if (counts && !goes_on && policy->interval < PROBE_LEAST_OFTEN)
-        policy->interval *= 2;
+    else if (!goes_on)
+        policy->interval = policy->interval < PROBE_SELDOM ? PROBE_SELDOM : PROBE_LEAST_OFTEN;
 }
 
 void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
@@ -176,12 +193,11 @@ void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t
 {
     if (n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
-    bool was_ready = is_ready(policy);
-    uint32_t preferred = was_ready ? best(policy) : 0;
-    struct way *way = &policy->ways[n_drafts];
-    way->seconds[way->n++ % SAMPLES] = seconds;
+    uint32_t preferred = policy->best;
+    time_way(&policy->ways[n_drafts], seconds);
     learn_acceptance(policy, n_drafts, n_tokens - 1);
+    policy->best = choose_best(policy);
     policy->tokens += n_tokens;
     if (n_drafts > preferred || (n_drafts == 0 && preferred > 0))
-        learn_trial(policy, preferred, n_drafts, n_tokens, was_ready);
+        learn_trial(policy, preferred, n_drafts, n_tokens);
 }

@@ -14,8 +14,8 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
 /* Drafts for the next step when the caller leaves the choice to us. */
 uint32_t draft_policy_choose(const struct draft_policy *policy);
 
-/* Whether drafts are only tried now and then. */
-bool draft_policy_prefers_plain(const struct draft_policy *policy);
+/* Whether drafts were tried and are now tried only now and then. */
+bool draft_policy_gave_up(const struct draft_policy *policy);
 
 /* How many rows of the output head to draft with: a first part of the vocabulary while nearly all recent
  * tokens lie in it, else all. Byte-level BPE gives frequent tokens low ids; the part is half of small

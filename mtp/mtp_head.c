@@ -17,6 +17,11 @@ static size_t kv_bytes(const mtp_model *model, const struct mtp_session_options 
     return (size_t)options->n_ctx * h->n_kv_heads * h->head_dim * element;
 }
 
+static size_t queue_bytes(const mtp_model *model)
+{
+    return (size_t)MTP_QUEUE_ROWS * model->hparams.n_embd * sizeof(float);
+}
+
 uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_options *options,
                             uint32_t n_sequences)
 {
@@ -29,15 +34,15 @@ static bool allocate(mtp_session *s, struct mtp_state *m)
     const struct ops *ops = s->backend->ops;
     size_t bytes = kv_bytes(s->model, &s->options);
     m->kv = (struct kv_cache){
-        .k = ops->alloc(s->backend, bytes),
-        .v = ops->alloc(s->backend, bytes),
+        .k = ops->alloc(s->backend, bytes, MEMORY_STREAM),
+        .v = ops->alloc(s->backend, bytes, MEMORY_STREAM),
         .type = s->options.kv_type == MTP_KV_F32 ? KV_F32 : KV_F16,
         .n_kv_heads = h->n_kv_heads,
         .head_dim = h->head_dim,
         .n_ctx = s->options.n_ctx,
     };
     m->tokens = calloc(MTP_QUEUE_ROWS, sizeof *m->tokens);
-    m->hidden = calloc((size_t)MTP_QUEUE_ROWS * h->n_embd, sizeof *m->hidden);
+    m->hidden = ops->alloc(s->backend, queue_bytes(s->model), MEMORY_WHOLE);
     m->last_hidden = calloc(h->n_embd, sizeof *m->last_hidden);
     m->out = calloc(h->n_embd, sizeof *m->out);
     m->logits = calloc(h->n_vocab, sizeof *m->logits);
@@ -64,7 +69,7 @@ void mtp_state_close(mtp_session *session)
     session->backend->ops->free(session->backend, m->kv.k, bytes);
     session->backend->ops->free(session->backend, m->kv.v, bytes);
     free(m->tokens);
-    free(m->hidden);
+    session->backend->ops->free(session->backend, m->hidden, queue_bytes(session->model));
     free(m->last_hidden);
     free(m->out);
     free(m->logits);

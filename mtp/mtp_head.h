@@ -19,7 +19,7 @@
 
 #include "session.h"
 
-enum { MTP_QUEUE_ROWS = 512, MTP_TRIAL_ROWS = 64 };
+enum { MTP_QUEUE_ROWS = 512, MTP_TRIAL_ROWS = 32 };
 
 struct mtp_state {
     struct kv_cache kv;       /* the block's own */

@@ -215,9 +215,9 @@ static bool p_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
-static void *p_alloc(struct backend *b, size_t bytes)
+static void *p_alloc(struct backend *b, size_t bytes, enum memory_use use)
 {
-    return self(b)->inner->ops->alloc(self(b)->inner, bytes);
+    return self(b)->inner->ops->alloc(self(b)->inner, bytes, use);
 }
 
 static void p_free(struct backend *b, void *memory, size_t bytes)

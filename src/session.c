@@ -144,10 +144,10 @@ void session_plan(const mtp_model *model, const struct mtp_session_options *opti
 }
 
 static enum mtp_status arena_open(struct mtp_session *s, struct arena *arena, size_t bytes,
-                                  const char *what, struct mtp_error *error)
+                                  enum memory_use use, const char *what, struct mtp_error *error)
 {
     arena->size = bytes > 0 ? bytes : 1;
-    arena->base = s->backend->ops->alloc(s->backend, arena->size);
+    arena->base = s->backend->ops->alloc(s->backend, arena->size, use);
     return arena->base != NULL ? MTP_OK : mtp_fail_memory(error, what, bytes);
 }
 
@@ -163,7 +163,8 @@ static enum mtp_status open_state(struct mtp_session *s, struct mtp_error *error
     layout_journal(s, &measure[2]);
     s->layers = layers;
     for (int i = 0; i < n; i++) {
-        enum mtp_status status = arena_open(s, arenas[i], measure[i].used, "recurrent state", error);
+        enum mtp_status status = arena_open(s, arenas[i], measure[i].used, MEMORY_WHOLE,
+                                            "recurrent state", error);
         if (status != MTP_OK)
             return status;
     }
@@ -182,9 +183,10 @@ static enum mtp_status open_kv_and_workspace(struct mtp_session *s, struct mtp_e
     layout_kv(s, &kv);
     s->layers = layers;
     workspace_layout(&s->work, &s->model->hparams, s->options.n_batch, &work);
-    enum mtp_status status = arena_open(s, &s->kv_arena, kv.used, "the KV cache", error);
+    enum mtp_status status = arena_open(s, &s->kv_arena, kv.used, MEMORY_STREAM, "the KV cache", error);
     if (status == MTP_OK)
-        status = arena_open(s, &s->work_arena, work.used, "the workspace", error);
+        status = arena_open(s, &s->work_arena, work.used, MEMORY_PARTS, "the workspace",
+                            error);
     if (status != MTP_OK)
         return status;
     layout_kv(s, &s->kv_arena);

@@ -293,9 +293,9 @@ static bool i_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
-static void *i_alloc(struct backend *b, size_t bytes)
+static void *i_alloc(struct backend *b, size_t bytes, enum memory_use use)
 {
-    return self(b)->inner->ops->alloc(self(b)->inner, bytes);
+    return self(b)->inner->ops->alloc(self(b)->inner, bytes, use);
 }
 
 static void i_free(struct backend *b, void *memory, size_t bytes)

@@ -206,7 +206,7 @@ static enum mtp_status extend(struct step *step)
     uint32_t n_drafts = drafts_wanted(step);
     if (s->mtp != NULL)
         s->mtp->may_skip = step->generation->n_draft == MTP_DRAFT_AUTO &&
-                           draft_policy_prefers_plain(s->policy);
+                           draft_policy_gave_up(s->policy);
     enum mtp_status status = catch_up(step, n_drafts);
     double start = now();
     if (status == MTP_OK)

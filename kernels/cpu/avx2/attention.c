@@ -37,7 +37,8 @@ ALWAYS_INLINE __m256 cached(const void *values, enum kv_type type, size_t at)
 
 /* Asks for n elements of keys or values from element `at` on. Their rows are short and lie apart, which
  * the processor's own prefetching does not follow. They are asked for a row at a time, behind one
- * that is worked on: more at once would wait for one another. */
+ * that is worked on: more at once would wait for one another. AHEAD positions take longer than memory. */
+enum { AHEAD = 32 };
 ALWAYS_INLINE void prefetch(const void *values, enum kv_type type, size_t at, size_t n)
 {
     const size_t size = type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
@@ -159,7 +160,7 @@ ALWAYS_INLINE void score_all(struct head_group *h, struct kind kind, float scale
     for (size_t p = 0; p < h->most_n; p += LANES) {
         size_t count = h->most_n - p < LANES ? h->most_n - p : LANES;
         for (size_t k = 0; k < LANES; k++) { /* a missing position repeats the last one */
-            prefetch(h->cache->k, kind.type, h->first + (p + LANES + k) * h->stride, kind.dim);
+            prefetch(h->cache->k, kind.type, h->first + (p + AHEAD + k) * h->stride, kind.dim);
             score_position(h, kind, p + (k < count ? k : count - 1), folded, (int)k);
         }
 #pragma GCC unroll 4
@@ -227,7 +228,7 @@ ALWAYS_INLINE void chunk_values(const struct head_group *h, struct kind kind, in
                                : _mm256_loadu_ps(chunk->acc[i] + d + LANES * w);
     size_t at = h->first + (chunk->first + k) * h->stride + d;
     for (; k < end; k++, at += h->stride) {
-        prefetch(h->cache->v, type, at + POSITIONS_TOGETHER * h->stride, LANES * (size_t)wide);
+        prefetch(h->cache->v, type, at + AHEAD * h->stride, LANES * (size_t)wide);
 #pragma GCC unroll 8
         for (int w = 0; w < wide; w++) {
             __m256 v = cached(h->cache->v, type, at + LANES * (size_t)w);
@@ -258,7 +259,7 @@ ALWAYS_INLINE void chunk_values_wide(const struct head_group *h, struct kind kin
                                : _mm512_loadu_ps(chunk->acc[i] + d + WIDE_LANES * w);
     size_t at = h->first + (chunk->first + k) * h->stride + d;
     for (; k < end; k++, at += h->stride) {
-        prefetch(h->cache->v, kind.type, at + POSITIONS_TOGETHER * h->stride,
+        prefetch(h->cache->v, kind.type, at + AHEAD * h->stride,
                  WIDE_LANES * (size_t)wide);
 #pragma GCC unroll 8
         for (int w = 0; w < wide; w++) {
