@@ -5,8 +5,9 @@
  *                          [--types NAME,...] [--widths N,...] [--seconds S] [--rounds N]
  *
  * Writes one JSON object with raw figures (bytes, products, seconds) to standard output; bench/roofline
- * makes fractions and tables of them. Ceilings are measured before and after the products; rates of all
- * rounds are given. Sizes take K, M and G. Status 2 for a wrong argument, with one sentence.
+ * makes fractions and tables of them. Ceilings are measured before and after the products, the rate is
+ * the best of all rounds. Reading is over --bytes and over each --working-set (cut to --bytes). Sizes
+ * take K, M and G. Status 2 for a wrong argument, with one sentence.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -184,7 +185,7 @@ static void complete(struct options *options)
         refuse("%zu bytes to read do not fit the memory available", options->bytes);
     for (size_t i = 0; i < options->n_sets; i++)
         if (options->sets[i] > options->bytes)
-            refuse("a working set may not be larger than --bytes, which is %zu", options->bytes);
+            options->sets[i] = options->bytes;
     options->sets[options->n_sets++] = options->bytes;
     options->plan.n_threads = options->n_threads;
     options->plan.rotation_bytes = rotation;
