@@ -20,18 +20,18 @@ enum { PAGE = 4096, CHAINS = 12, TASKS_A_THREAD = 8 };
 
 /* Defines name(turns), each turn of which adds a product to CHAINS sums. They are variables of their own:
  * elements of an array would pass through memory at every turn where the loop over them is not unrolled.
- * The empty assembly keeps the compiler from seeing through factors and sums. */
+ * The empty assembly keeps the compiler from seeing through them and from multiplying once for several. */
 #define CHAIN(s, add, in_register)                                                                 \
     s = add(s, w, x);                                                                              \
-    __asm__ volatile("" : in_register(s));
+    __asm__ volatile("" : in_register(s), in_register(w));
 #define DEFINE_TURNS(name, attributes, type, in_register, zero, factor, add)                       \
     attributes static void name(int64_t turns)                                                     \
     {                                                                                              \
         type w = factor, x = factor;                                                               \
         type a = zero, b = zero, c = zero, d = zero, e = zero, f = zero;                           \
         type g = zero, h = zero, i = zero, j = zero, k = zero, l = zero;                           \
+        __asm__ volatile("" : in_register(x));                                                     \
         for (int64_t turn = 0; turn < turns; turn++) {                                             \
-            __asm__ volatile("" : in_register(w), in_register(x));                                 \
             CHAIN(a, add, in_register) CHAIN(b, add, in_register) CHAIN(c, add, in_register)       \
             CHAIN(d, add, in_register) CHAIN(e, add, in_register) CHAIN(f, add, in_register)       \
             CHAIN(g, add, in_register) CHAIN(h, add, in_register) CHAIN(i, add, in_register)       \
