@@ -13,6 +13,10 @@ def size(count):
     return f"{count:.0f} B"
 
 
+def number(value):
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
 def table(heads, rows):
     return ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|",
             *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
@@ -37,7 +41,7 @@ def products(rows, raw):
     return lines + table(
         ("device", "matrix", "type", "rows x columns", "N", "us", "GB/s", "of read", "GMAC/s",
          "of arithmetic", "limit", "of limit"),
-        [(r["device"], r["name"], r["type"], shape(r), r["rows"], f"{r['us']:.4g}", f"{r['gb_s']:.1f}",
+        [(r["device"], r["name"], r["type"], shape(r), r["rows"], number(r['us']), f"{r['gb_s']:.1f}",
           f"{r['fraction_of_read']:.2f}", f"{r['gmac_s']:.1f}", f"{r['fraction_of_arithmetic']:.2f}",
           r["limit"], f"{r['fraction']:.2f}") for r in rows])
 
@@ -49,11 +53,11 @@ def shape(row):
 
 def tokens(lines):
     widths = sorted((int(w) for w in lines[0]["cost"]), key=int)
-    heads = ["type", "bytes", "us", "limit, us", "of limit"] + [f"{w} rows against {widths[0]}"
+    heads = ["type", "bytes", "us", "limit, us", "limit, tok/s", "of limit"] + [f"{w} rows against {widths[0]}"
                                                                  for w in widths[1:]]
     return ["## A token's products", "", "Every product of a token once, weights from memory.", ""] + table(
-        heads, [[t["type"], size(t["weight_bytes"]), f"{t['us']:.4g}", f"{t['limit_us']:.4g}",
-                 f"{t['fraction']:.2f}"] + [f"{t['cost'][str(w)]:.2f}" for w in widths[1:]]
+        heads, [[t["type"], size(t["weight_bytes"]), number(t['us']), number(t['limit_us']),
+                 number(1e6 / t['limit_us'] / t['rows']), f"{t['fraction']:.2f}"] + [f"{t['cost'][str(w)]:.2f}" for w in widths[1:]]
                 for t in lines])
 
 
@@ -95,7 +99,7 @@ def step(a):
 
 def record(where, commands):
     return [f"- {where['cpu']}, {where['cores']} cores, {where['system']}, load {where['load']:.2f}, "
-            f"{where['date']}", f"- commit {where['commit']}", *(f"- `{c}`" for c in commands), ""]
+            f"{where['date']}; others kept {where['others']:.2f} processors busy meanwhile", f"- commit {where['commit']}", *(f"- `{c}`" for c in commands), ""]
 
 
 def draw(path, a):
