@@ -55,7 +55,9 @@ def token_by_products(rows):
                       "weight_bytes": total("weight_bytes", first), "us": total("us", first),
                       "limit_us": total("limit_us", first),
                       "fraction": total("limit_us", first) / total("us", first),
-                      "cost": {str(w): total("us", w) / total("us", first) for w in widths}})
+                      "cost": {str(w): total("us", w) / total("us", first) for w in widths},
+                      "limit_cost": {str(w): total("limit_us", w) / total("limit_us", first)
+                                     for w in widths}})
     return lines
 
 

@@ -53,11 +53,12 @@ def shape(row):
 
 def tokens(lines):
     widths = sorted((int(w) for w in lines[0]["cost"]), key=int)
-    heads = ["type", "bytes", "us", "limit, us", "limit, tok/s", "of limit"] + [f"{w} rows against {widths[0]}"
-                                                                 for w in widths[1:]]
-    return ["## A token's products", "", "Every product of a token once, weights from memory.", ""] + table(
+    heads = ["type", "bytes", "us", "limit, us", "limit, tok/s", "of limit"]
+    heads += [f"{w} rows against {widths[0]}" for w in widths[1:]]
+    return ["## A token's products", "", "Every product of a token once, weights from memory. What more rows "
+            "cost, and in brackets what the limits would cost.", ""] + table(
         heads, [[t["type"], size(t["weight_bytes"]), number(t['us']), number(t['limit_us']),
-                 number(1e6 / t['limit_us'] / t['rows']), f"{t['fraction']:.2f}"] + [f"{t['cost'][str(w)]:.2f}" for w in widths[1:]]
+                 number(1e6 / t['limit_us'] / t['rows']), f"{t['fraction']:.2f}"] + [f"{t['cost'][str(w)]:.2f} ({t['limit_cost'][str(w)]:.2f})" for w in widths[1:]]
                 for t in lines])
 
 

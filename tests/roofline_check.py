@@ -129,6 +129,7 @@ def check_account(bench):
     near(token["us"], 1.2)
     near(token["limit_us"], 0.3)
     near(token["cost"]["2"], 2.0)
+    near(token["limit_cost"]["2"], 2.0)
     operations = [{"operation": "matmul", "calls": 6, "ms": 0.020, "bytes": 2 * 4000},
                   {"operation": "attention", "calls": 2, "ms": 0.008, "bytes": 2 * 1000},
                   {"operation": "delta_net", "calls": 2, "ms": 0.004, "bytes": 2 * 1600},
