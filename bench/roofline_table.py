@@ -57,8 +57,9 @@ def tokens(lines):
     heads += [f"{w} rows against {widths[0]}" for w in widths[1:]]
     return ["## A token's products", "", "Every product of a token once, weights from memory. What more rows "
             "cost, and in brackets what the limits would cost.", ""] + table(
-        heads, [[t["type"], size(t["weight_bytes"]), number(t['us']), number(t['limit_us']),
-                 number(1e6 / t['limit_us'] / t['rows']), f"{t['fraction']:.2f}"] + [f"{t['cost'][str(w)]:.2f} ({t['limit_cost'][str(w)]:.2f})" for w in widths[1:]]
+        heads, [[t["type"], size(t["weight_bytes"]), number(t["us"]), number(t["limit_us"]),
+                 number(1e6 / t["limit_us"] * t["rows"]), f"{t['fraction']:.2f}"]
+                + [f"{t['cost'][str(w)]:.2f} ({t['limit_cost'][str(w)]:.2f})" for w in widths[1:]]
                 for t in lines])
 
 
@@ -77,15 +78,16 @@ def where_bytes_lie(a):
 def step(a):
     b = a["bytes"]
     lines = ["## A whole step", "",
-             f"{a['model'].rsplit('/', 1)[-1]}, {a['device']}, {a['isa']}, {a['threads']} threads, {a['steps']} "
-             f"plain steps behind a prompt of {a['prompt_tokens']} tokens.", "",
+             f"{a['model'].rsplit('/', 1)[-1]}, {a['device']}, {a['isa']}, {a['threads']} threads, "
+             f"{a['steps']} plain steps behind a prompt of {a['prompt_tokens']} tokens.", "",
              f"- bytes a token: {size(b['total'])} (weights {size(b['weights'])}, keys and values "
              f"{size(b['kv'])}, recurrent state {size(b['state'])})",
              f"- reading them takes {a['read_limit_us']:.4g} us at least, multiplying "
              f"{a['arithmetic_limit_us']:.4g} us: the limit is {a['limit_tok_s']:.4g} tok/s ({a['limit']})",
              f"- measured: {a['measured_us']:.4g} us, {a['measured_tok_s']:.4g} tok/s, "
              f"**{a['fraction']:.2f} of the limit**", "", where_bytes_lie(a), ""]
-    rows = [(o["operation"], f"{o['calls']:.4g}", f"{o['us']:.4g}", f"{100 * o['us'] / a['measured_us']:.1f} %",
+    rows = [(o["operation"], f"{o['calls']:.4g}", f"{o['us']:.4g}",
+             f"{100 * o['us'] / a['measured_us']:.1f} %",
              f"{o['read_limit_us']:.4g}", f"{o['arithmetic_limit_us']:.4g}", o["limit"],
              f"{o['limit_us'] / o['us']:.2f}" if o["us"] > 0 else "", f"{o['gap_us']:.4g}")
             for o in a["operations"]]
@@ -100,7 +102,8 @@ def step(a):
 
 def record(where, commands):
     return [f"- {where['cpu']}, {where['cores']} cores, {where['system']}, load {where['load']:.2f}, "
-            f"{where['date']}; others kept {where['others']:.2f} processors busy meanwhile", f"- commit {where['commit']}", *(f"- `{c}`" for c in commands), ""]
+            f"{where['date']}; others kept {where['others']:.2f} processors busy meanwhile",
+            f"- commit {where['commit']}", *(f"- `{c}`" for c in commands), ""]
 
 
 def draw(path, a):
