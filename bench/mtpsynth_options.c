@@ -227,7 +227,8 @@ enum mtp_status synth_parse(struct synth_options *options, int argc, char **argv
                             struct mtp_error *error)
 {
     struct given given = {0};
-    *options = (struct synth_options){.n_threads = physical_cores_usable(), .check = {.n_tokens = 64, .n_draft = 3}};
+    *options = (struct synth_options){.n_threads = physical_cores_usable()};
+    options->check = (struct synth_check){.n_tokens = 64, .n_draft = 3};
     options->spec = (struct synth_spec){.seed = 1, .accept = {0.8}, .n_classes = 1, .stretch = 256};
     opterr = 0;
     for (;;) {
