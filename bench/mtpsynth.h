@@ -183,6 +183,7 @@ enum mtp_status synth_read_spec(struct synth_spec *spec, const char *path, struc
 struct synth_check {
     const char *path;
     uint32_t n_tokens, n_draft, n_threads;
+    bool digests_only; /* the run with drafts and nothing else */
 };
 /* Runs the model and prints what it finds; SYNTH_CHECK_FAILED when it is not as it should be. */
 int synth_check(const struct synth_check *check, struct mtp_error *error);

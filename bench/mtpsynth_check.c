@@ -202,11 +202,11 @@ int synth_check(const struct synth_check *check, struct mtp_error *error)
         status = synth_cycle_open(&c.cycle, &c.spec, error);
     if (status == MTP_OK)
         status = mtp_model_open(&c.model, check->path, NULL, error);
-    if (status == MTP_OK)
+    if (status == MTP_OK && !check->digests_only)
         status = check_successors(&c);
     if (status == MTP_OK)
         status = check_drafts(&c);
-    if (status == MTP_OK)
+    if (status == MTP_OK && !check->digests_only)
         status = check_experts(&c);
     mtp_model_close(c.model);
     synth_cycle_close(&c.cycle);

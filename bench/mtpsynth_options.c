@@ -16,6 +16,7 @@ void synth_print_help(void)
           "       mtpsynth --list                                        presets and sizes\n"
           "       mtpsynth --print-cycle ID,N FILE                       ids that follow ID\n"
           "       mtpsynth --check FILE [--tokens N] [--draft N]         run a model\n"
+          "       mtpsynth --digests FILE [--tokens N] [--draft N]       only its run with drafts\n"
           "\n"
           "Writes GGUF files with the shapes of real models and synthetic weights, for measurements.\n"
           "Greedy decoding follows a known cycle of ids; docs/synthetic-models.md says what is inside.\n"
@@ -34,8 +35,8 @@ void synth_print_help(void)
           "                      (0: independent)\n"
           "  --seed N            another model of the same kind (1)\n"
           "  -t, --threads N     threads (all cores); the bytes do not depend on them\n"
-          "  --tokens N          how many tokens --check generates (64)\n"
-          "  --draft N           how many drafts a step --check tries, 0 to 8 (3)\n"
+          "  --tokens N          how many tokens --check and --digests generate (64)\n"
+          "  --draft N           how many drafts a step they try, 0 to 8 (3)\n"
           "\n"
           "--print-cycle prints N lines: an id, its successor, and what the draft head proposes.\n"
           "--check prints how far the successor's logit stands above the others, in their standard\n"
@@ -50,6 +51,7 @@ void synth_print_help(void)
 enum {
     OPT_PRESET = 256, OPT_MIX, OPT_LAYERS, OPT_VOCAB, OPT_HOT, OPT_ACCEPT, OPT_STRETCH, OPT_OVERLAP,
     OPT_SEED, OPT_TOKENS, OPT_DRAFT, OPT_PLAN, OPT_LIST, OPT_PRINT_CYCLE, OPT_CHECK,
+    OPT_DIGESTS,
 };
 
 static const struct option long_options[] = {
@@ -70,6 +72,7 @@ static const struct option long_options[] = {
     {"list", no_argument, NULL, OPT_LIST},
     {"print-cycle", required_argument, NULL, OPT_PRINT_CYCLE},
     {"check", required_argument, NULL, OPT_CHECK},
+    {"digests", required_argument, NULL, OPT_DIGESTS},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -181,6 +184,9 @@ static bool take(struct synth_options *o, struct given *given, int option)
         return parse_print_cycle(o, optarg);
     case OPT_CHECK:
         return set_action(o, ACTION_CHECK, optarg);
+    case OPT_DIGESTS:
+        o->check.digests_only = true;
+        return set_action(o, ACTION_CHECK, optarg);
     default:
         return set_action(o, ACTION_HELP, NULL);
     }
@@ -228,7 +234,8 @@ enum mtp_status synth_parse(struct synth_options *options, int argc, char **argv
 {
     struct given given = {0};
     *options = (struct synth_options){.n_threads = physical_cores_usable()};
-    options->check = (struct synth_check){.n_tokens = 64, .n_draft = 3};
+    options->check.n_tokens = 64;
+    options->check.n_draft = 3;
     options->spec = (struct synth_spec){.seed = 1, .accept = {0.8}, .n_classes = 1, .stretch = 256};
     opterr = 0;
     for (;;) {

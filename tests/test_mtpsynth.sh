@@ -236,7 +236,7 @@ flip() {
 }
 
 digests() {
-    "$synth" -t 1 --check "$1" --tokens 40 2>/dev/null | grep digest
+    "$synth" -t 1 --digests "$1" --tokens 40 2>/dev/null | grep digest
 }
 
 # The first tensor of each name with the block's number off, of the trunk and of the MTP block (blk.4).
