@@ -44,6 +44,8 @@ static enum mtp_status read_keys(struct synth_spec *spec, const struct gguf *fil
         status = gguf_find_array(file, "tokenizer.ggml.tokens", &tokens, NULL, error);
     if (status != MTP_OK)
         return status;
+    if (tokens.length < 4 || tokens.length > INT32_MAX)
+        return mtp_fail(error, MTP_ERR_FORMAT, "%s: its vocabulary is no cycle of ids", gguf_path(file));
     spec->shape.n_vocab = (uint32_t)tokens.length;
     status = needed_u32(file, "mtpsynth.hot", 2, spec->shape.n_vocab - 2, &spec->n_hot, error);
     if (status == MTP_OK)
