@@ -136,6 +136,12 @@ uint64_t model_bytes_per_token(const mtp_model *model)
     return bytes;
 }
 
+bool model_is_synthetic(const mtp_model *model)
+{
+    static const char key[] = "mtpsynth.version";
+    return gguf_has(model->file, key) || (model->mtp_file != NULL && gguf_has(model->mtp_file, key));
+}
+
 void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)
 {
     const struct hparams *h = &model->hparams;
@@ -150,5 +156,6 @@ void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)
         .file_bytes = gguf_file_bytes(model->file) +
                       (model->mtp_file != NULL ? gguf_file_bytes(model->mtp_file) : 0),
         .bytes_per_token = model_bytes_per_token(model),
+        .synthetic = model_is_synthetic(model),
     };
 }

@@ -101,6 +101,8 @@ struct mtp_model {
 uint64_t model_bytes_per_token(const mtp_model *model);
 /* Bytes of a matrix, all experts. */
 uint64_t weight_bytes(const struct weight *weight);
+/* Whether mtpsynth made the model or its companion. */
+bool model_is_synthetic(const mtp_model *model);
 
 /* Arranges the weights as the backend likes them, once a model; the file's pages behind them are given
  * back. Without the memory for it, products read the file's layout. (model_pack.c) */

@@ -82,6 +82,8 @@ enum mtp_status mtp_model_print_info(const mtp_model *model,
         return status;
     fprintf(out, "model %s (%s)\n", model->name[0] != '\0' ? model->name : "without a name",
             model->hparams.arch_name);
+    if (model_is_synthetic(model))
+        fprintf(out, "  synthetic         true (weights made by mtpsynth)\n");
     print_shape(&model->hparams, out);
     fprintf(out, "  MTP               %s\n", mtp_text(model));
     fprintf(out, "  output head       %s, %s\n", type_info(model->head.type)->name,

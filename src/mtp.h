@@ -81,6 +81,7 @@ struct mtp_model_info {
     uint64_t weight_bytes;    /* bytes of all tensors used */
     uint64_t file_bytes;
     uint64_t bytes_per_token; /* weight bytes one decoded token reads, routed experts counted by use */
+    bool synthetic;           /* made by mtpsynth for measurements (docs/synthetic-models.md) */
 };
 void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info);
 

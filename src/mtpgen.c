@@ -164,6 +164,9 @@ static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_tex
     if (status != MTP_OK)
         return status;
     run->report.load_seconds = mtpgen_now() - start;
+    struct mtp_model_info info;
+    mtp_model_get_info(run->model, &info);
+    run->report.synthetic = info.synthetic;
     choose_sampling(run);
     if (run->options->verbose)
         say_settings(run);

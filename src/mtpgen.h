@@ -76,6 +76,7 @@ enum mtpgen_stop_reason {
 };
 
 struct mtpgen_report {
+    bool synthetic; /* the model is */
     double load_seconds, first_token_seconds, prefill_seconds, decode_seconds;
     uint64_t n_prefill, n_kept; /* prompt tokens read, and not read again in later turns */
     uint64_t n_generated, n_decoded; /* n_decoded: generated ones that the model read */

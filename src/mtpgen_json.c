@@ -116,7 +116,7 @@ static json_t *model(const struct mtpgen_run *run)
 {
     struct mtp_model_info info;
     mtp_model_get_info(run->model, &info);
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
                      "path", text(run->options->model_path),
                      "mtp_path", text(run->options->mtp_path),
                      "architecture", text(info.architecture), "name", text(info.name),
@@ -125,7 +125,8 @@ static json_t *model(const struct mtpgen_run *run)
                      "n_mtp_layers", whole(info.n_mtp_layers),
                      "weight_bytes", whole(info.weight_bytes),
                      "file_bytes", whole(info.file_bytes),
-                     "bytes_per_token", whole(info.bytes_per_token));
+                     "bytes_per_token", whole(info.bytes_per_token),
+                     "synthetic", (int)info.synthetic);
 }
 
 static json_t *drafts(const struct mtp_generation *generation)

@@ -117,7 +117,10 @@ static void print_strict(FILE *out, const struct mtp_strict_report *strict)
 
 void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
 {
-    fprintf(out, "mtpgen:\n  %-12s %.3f s\n", "load", report->load_seconds);
+    fprintf(out, "mtpgen:\n");
+    if (report->synthetic)
+        fprintf(out, "  %-12s true (weights made by mtpsynth)\n", "synthetic");
+    fprintf(out, "  %-12s %.3f s\n", "load", report->load_seconds);
     if (report->first_token_seconds > 0.0)
         fprintf(out, "  %-12s %.3f s\n", "first token", report->first_token_seconds);
     print_rate(out, "prefill", report->n_prefill, report->prefill_seconds);

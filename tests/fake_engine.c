@@ -275,7 +275,7 @@ void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)
 {
     (void)model;
     *info = (struct mtp_model_info){ "fake", "a \"fake\"", 65536, FAKE_N_VOCAB, 6, 1, 1000, 1200,
-                                     300 };
+                                     300, fake.synthetic };
 }
 
 uint64_t mtp_model_digest(const mtp_model *model)

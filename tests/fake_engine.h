@@ -21,6 +21,7 @@ struct fake_engine {
     size_t prefix_errors;     /* a checkpoint was restored that does not agree with held */
     const char *accepts;      /* "203": accepted drafts of the steps, over and over; NULL: all */
     bool cannot_draft;
+    bool synthetic;           /* what the model says of itself */
     size_t n_traces, n_traces_open, n_traced_prompt; /* traces; ids of the last one's prompt */
     enum mtp_status fail_after; /* what a step fails with once it has given its first token */
     struct mtp_draft_stats stats;       /* of the open session */

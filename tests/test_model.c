@@ -284,6 +284,26 @@ static void a_token_reads_every_matrix_once_and_experts_by_use(void **state)
     mtp_model_close(model);
 }
 
+static void the_mark_of_a_synthetic_file_is_found_in_model_and_companion(void **state)
+{
+    (void)state;
+    char companion[sizeof path + 16];
+    snprintf(companion, sizeof companion, "%s.mtp", path);
+    for (int marked = 0; marked < 4; marked++) {
+        toy_save(&(struct toy){.mtp = true, .synthetic = (marked & 1) != 0}, path);
+        toy_save(&(struct toy){.mtp = true, .synthetic = (marked & 2) != 0}, companion);
+        mtp_model *model = NULL;
+        struct mtp_error error;
+        const struct mtp_model_options options = {.mtp_path = companion};
+        assert_int_equal(mtp_model_open(&model, path, &options, &error), MTP_OK);
+        struct mtp_model_info info;
+        mtp_model_get_info(model, &info);
+        assert_int_equal(info.synthetic, marked != 0);
+        mtp_model_close(model);
+    }
+    unlink(companion);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +319,7 @@ int main(void)
         cmocka_unit_test(a_companion_alone_is_no_model),
         cmocka_unit_test(a_model_damaged_at_any_byte_of_its_description_never_crashes),
         cmocka_unit_test(a_token_reads_every_matrix_once_and_experts_by_use),
+        cmocka_unit_test(the_mark_of_a_synthetic_file_is_found_in_model_and_companion),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

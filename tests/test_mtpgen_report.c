@@ -219,6 +219,22 @@ static json_t *load(void)
     return report;
 }
 
+static void a_synthetic_model_is_named_as_one_and_no_other(void **state)
+{
+    (void)state;
+    for (int synthetic = 0; synthetic < 2; synthetic++) {
+        begin();
+        fake.synthetic = run.report.synthetic = synthetic == 1;
+        const char *line = strstr(printed(), "  synthetic    true");
+        assert_true((line != NULL) == fake.synthetic);
+        assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+        json_t *report = load();
+        json_t *value = json_object_get(json_object_get(report, "model"), "synthetic");
+        assert_true(fake.synthetic ? json_is_true(value) : json_is_false(value));
+        json_decref(report);
+    }
+}
+
 static void check_strict(json_t *strict)
 {
     json_int_t rows, steps_checked, prompt_rows, mismatches, mtp;
@@ -460,6 +476,7 @@ int main(void)
         cmocka_unit_test(a_strict_report_names_its_mode_and_the_first_difference),
         cmocka_unit_test(the_profile_lists_operations_by_time_and_what_lies_outside),
         file_test(every_field_is_there_with_its_unit),
+        file_test(a_synthetic_model_is_named_as_one_and_no_other),
         file_test(command_and_model_are_told_whatever_bytes_they_have),
         file_test(each_field_has_a_line_of_its_own),
         file_test(the_profile_is_a_member_by_phase),

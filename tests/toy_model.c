@@ -198,6 +198,8 @@ void toy_save(const struct toy *toy, const char *path)
 {
     struct toy_writer t = {toy, gguf_writer_new(3), toy->moe ? "qwen35moe" : "qwen35", 1};
     keys(&t);
+    if (toy->synthetic)
+        gguf_writer_u32(t.w, "mtpsynth.version", 1);
     vocabulary(&t);
     tensor(&t, "token_embd.weight", 2, TOY_EMBD, TOY_VOCAB, 1);
     tensor(&t, "output.weight", 2, TOY_EMBD, TOY_VOCAB, 1);

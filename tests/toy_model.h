@@ -11,6 +11,7 @@
 
 struct toy {
     bool moe, mtp;
+    bool synthetic;               /* marked as mtpsynth marks its files */
     const char *without_key;      /* leave this key out (full name) */
     const char *change_key;       /* write this u32 key with `value` instead */
     uint32_t value;
