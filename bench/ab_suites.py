@@ -67,7 +67,7 @@ def strict(options):
         "plain": ["--draft", "0"], "plain, strict": ["--draft", "0", "--strict"],
         drafts: ["--draft", k], f"{drafts}, strict": ["--draft", k, "--strict"],
         f"{drafts}, strict=sample": ["--draft", k, "--strict=sample"]})
-    arms[3].against = arms[4].against = drafts
+    arms[1].against, arms[3].against, arms[4].against = "plain", drafts, drafts
     return Suite("Price of --strict", arms)
 
 
