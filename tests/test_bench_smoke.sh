@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_bench_smoke.sh - runs everything in bench/ small: that it works, not how fast. A new program is one
 # more line in the list at the end; docs/benchmarking.md describes the programs.
+# (bench/activation_format.py needs torch and is left out.)
 set -u
 . "$TEST_SRCDIR/tests/bench_lib.sh"
 
