@@ -131,8 +131,7 @@ def context(options):
         data = cut(text, max(int(length * size), 32))
         path = saved(options.directory, f"prompt-{length}.txt", data)
         words = engine_words(options, ["-f", path], "-c", window, "--draft", "0")
-        suite.arms.append(Arm(f"{length} positions", words, x=length, probe=words + ["--profile"],
-                              against=None))
+        suite.arms.append(Arm(f"{length} positions", words, x=length, probe=words + ["--profile"]))
         suite.notes.append(f"prompt-{length}.txt: the first {len(data)} bytes of {name}"
                            + (", repeated" if len(data) > len(text) else ""))
     return suite
