@@ -1,5 +1,8 @@
-/* Times the tokenizer: loading a vocabulary as large as those of today's models, and encoding texts
- * that make careless implementations quadratic. Prints one line a measurement. */
+/* bench_tokenizer.c - times the tokenizer: loading a vocabulary as large as those of today's models, and
+ * encoding texts that make careless implementations quadratic. Prints one line a measurement.
+ *
+ *     bench/bench_tokenizer [KIB [ROUNDS]]     of each text (10240); loadings, of which the best counts (5)
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +13,6 @@
 
 #define N_TOKENS 248320
 #define N_MERGES 247587
-#define TEXT_BYTES (10u << 20)
 
 static double clock_seconds(clockid_t clock)
 {
@@ -36,10 +38,10 @@ static int fail(const char *message)
     return 1;
 }
 
-static int time_loading(const char *path)
+static int time_loading(const char *path, int rounds)
 {
     double best_open = 1e9, best_all = 1e9, best_cpu = 1e9;
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < rounds; round++) {
         struct mtp_error error = {MTP_OK, ""};
         struct gguf *file;
         struct tokenizer *tokenizer;
@@ -60,12 +62,12 @@ static int time_loading(const char *path)
         gguf_close(file);
     }
     printf("load %d tokens, %d merges: gguf_open %.1f ms, with tokenizer_open %.1f ms, "
-           "CPU time %.1f ms (best of 5)\n",
-           N_TOKENS, N_MERGES, best_open * 1e3, best_all * 1e3, best_cpu * 1e3);
+           "CPU time %.1f ms (best of %d)\n",
+           N_TOKENS, N_MERGES, best_open * 1e3, best_all * 1e3, best_cpu * 1e3, rounds);
     return 0;
 }
 
-static int load_large_vocabulary(void)
+static int load_large_vocabulary(int rounds)
 {
     char **merges;
     struct token_list list = token_list_grown(N_MERGES, N_TOKENS - 256 - N_MERGES, &merges);
@@ -77,7 +79,7 @@ static int load_large_vocabulary(void)
     if (descriptor < 0 || !gguf_writer_save(w, path))
         perror(path);
     else
-        status = time_loading(path);
+        status = time_loading(path, rounds);
     if (descriptor >= 0) {
         close(descriptor);
         unlink(path);
@@ -90,9 +92,9 @@ static int load_large_vocabulary(void)
     return status;
 }
 
-static int time_encoding(const struct fixture *fixture, const char *label, const char *unit)
+static int time_encoding(const struct fixture *fixture, const char *label, const char *unit, size_t kib)
 {
-    size_t n_unit = strlen(unit), n = TEXT_BYTES / n_unit * n_unit;
+    size_t n_unit = strlen(unit), n = 1024 * kib / n_unit * n_unit;
     char *text = malloc(n);
     if (text == NULL)
         return fail("out of memory");
@@ -104,14 +106,14 @@ static int time_encoding(const struct fixture *fixture, const char *label, const
     double start = seconds(), cpu = cpu_seconds();
     if (tokenizer_encode(fixture->tokenizer, text, n, MTP_TEXT_SPECIAL, &ids, &n_ids, &error))
         return fail(error.message);
-    printf("encode 10 MiB of %s: %.2f s, CPU time %.2f s, %zu tokens\n", label, seconds() - start,
-           cpu_seconds() - cpu, n_ids);
+    printf("encode %g MiB of %s: %.2f s, CPU time %.2f s, %zu tokens\n", (double)kib / 1024, label,
+           seconds() - start, cpu_seconds() - cpu, n_ids);
     free(ids);
     free(text);
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const char *const texts[][2] = {
         {"'a'", "a"},
@@ -127,10 +129,13 @@ int main(void)
         {"broken control tokens", "<|im_end|"},
         {"invalid bytes", "\xff"},
     };
-    int failed = load_large_vocabulary();
+    int kib = argc > 1 ? atoi(argv[1]) : 10240, rounds = argc > 2 ? atoi(argv[2]) : 5;
+    if (kib < 1 || rounds < 1)
+        return fail("usage: bench_tokenizer [KIB [ROUNDS]]");
+    int failed = load_large_vocabulary(rounds);
     struct fixture fixture = fixture_reference("qwen35");
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        failed |= time_encoding(&fixture, texts[i][0], texts[i][1]);
+        failed |= time_encoding(&fixture, texts[i][0], texts[i][1], (size_t)kib);
     fixture_close(&fixture);
     return failed;
 }

@@ -228,6 +228,15 @@ static json_t *profile(const struct mtpgen_run *run)
     return phases;
 }
 
+static json_t *by_position(const struct mtp_draft_stats *stats, const struct acceptance *acceptance)
+{
+    size_t n = acceptance->n_positions;
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "conditional", reals(acceptance->conditional, n),
+                     "cumulative", reals(acceptance->cumulative, n), "drafted",
+                     counts(stats->drafted_at, n), "compared", counts(stats->compared_at, n),
+                     "accepted", counts(stats->accepted_at, n));
+}
+
 static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_status)
 {
     const struct mtpgen_report *report = &run->report;
@@ -236,7 +245,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
     acceptance_compute(&acceptance, stats);
     uint64_t kib = mtpgen_peak_memory();
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "mtpgen", text(mtp_version()),
                      "arithmetic_version", mtp_arithmetic_version(),
                      "command", command(run->options), "model", model(run),
@@ -248,9 +257,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
                      "steps", whole(stats->steps), "drafted", whole(stats->drafted),
                      "accepted", whole(stats->accepted),
                      "mean_accepted_length", real(acceptance.mean_length),
-                     "acceptance_by_position",
-                     "conditional", reals(acceptance.conditional, acceptance.n_positions),
-                     "cumulative", reals(acceptance.cumulative, acceptance.n_positions),
+                     "acceptance_by_position", by_position(stats, &acceptance),
                      "histogram", counts(stats->histogram, acceptance.n_positions + 1),
                      "digest", hexadecimal(stats->digest), "strict", strict(&report->strict),
                      "timing", timing(report), "profile", profile(run),

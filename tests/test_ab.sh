@@ -1,34 +1,13 @@
 #!/bin/sh
 # test_ab.sh - bench/ab with commands whose times and outputs are known, and once with mtpgen.
 set -u
-if ! command -v python3 >/dev/null; then
-    echo "SKIPPED: bench/ab is a Python program and there is no python3 here (package python3)"
-    exit 77
-fi
-. "$TEST_SRCDIR/tests/lib.sh"
+. "$TEST_SRCDIR/tests/bench_lib.sh"
 
-out=$scratch/out
-err=$scratch/err
 mtpgen=$TEST_BUILDDIR/mtpgen
 model=$TEST_SRCDIR/models/ref-qwen35moe-Q4_K_M.gguf
 
 ab() {
-    PYTHONDONTWRITEBYTECODE=1 python3 "$TEST_SRCDIR/bench/ab" "$@" >"$out" 2>"$err"
-    status=$?
-}
-
-# status_is N [TEXT...]: the exit status was N and table and errors together have each TEXT.
-status_is() {
-    wanted=$1
-    shift
-    cat "$out" "$err"
-    [ "$status" -eq "$wanted" ] || return 1
-    for text in "$@"; do
-        cat "$out" "$err" | grep -qF -e "$text" || {
-            echo "lacks: $text"
-            return 1
-        }
-    done
+    bench ab "$@"
 }
 
 # Notes its name, and writes a report whose decode_tok_s is the next word of its list.
