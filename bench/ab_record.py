@@ -66,12 +66,20 @@ def machine():
     return {"cpu": cpu[0] if cpu else "unknown", "cores": len(os.sched_getaffinity(0)),
             "system": " ".join(os.uname()[::2]), "governor": governors(), "commit": commit(),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "before": state(), "after": None}
+            "before": state(), "after": None, "synthetic": False}
 
 
-def ended(where):
+def ended(where, reports=()):
+    """Whether a model was made by mtpsynth is in the reports of mtpgen."""
     where["after"] = state()
+    where["synthetic"] = any(report.get("model", {}).get("synthetic", False) is True
+                             for report in reports if isinstance(report.get("model", {}), dict))
     return where
+
+
+def marked(text, where):
+    """A title, which says when its figures are those of a synthetic model."""
+    return f"{text} (synthetic model)" if where["synthetic"] else text
 
 
 def describe_state(word, at):
@@ -89,4 +97,6 @@ def describe(where):
     governor = f", governor {where['governor']}" if where["governor"] else ""
     lines = [f"- {where['cpu']}, {where['cores']} cores{governor}, {where['system']}, {where['date']}"]
     lines += ["- " + describe_state(word, where[word]) for word in ("before", "after") if where[word]]
+    if where["synthetic"]:
+        lines.append("- synthetic model: shapes of a real one; text, acceptance and routing are made up")
     return lines + [f"- commit {where['commit']}"]

@@ -17,9 +17,13 @@ def quoted(text):
     return '"' + text.replace("\n", "\\n") + '"'
 
 
+def can_draw():
+    return shutil.which("gnuplot") is not None
+
+
 def draw(path, width, height, commands):
     """The chart appears whole or not at all."""
-    if shutil.which("gnuplot") is None:
+    if not can_draw():
         raise Failure(NO_GNUPLOT)
     half = f"{path}.part"
     script = "\n".join([
@@ -56,6 +60,20 @@ def bars(path, title, subtitle, unit, rows):
         f"plot $data using 1:2:(0):1:($2-0.3):($2+0.3) with boxxyerror lc rgb '{COLOURS[0]}', \\",
         "  $data using 1:2:3:4 with xerrorbars lc rgb 'black' pt 0 lw 1.5, \\",
         "  $data using 4:2:5 with labels left offset 0.8,0 notitle"])
+
+
+def paired_bars(path, title, unit, names, rows):
+    """Two lying bars a row, one over the other; rows are (name, first, second)."""
+    n = len(rows)
+    ticks = ", ".join(f"{quoted(name)} {n - i}" for i, (name, _, _) in enumerate(rows))
+    data = [f"{n - i} {first:.6g} {second:.6g}" for i, (_, first, second) in enumerate(rows)]
+    bar = "($1-0.3):($1+0.3) with boxxyerror lc rgb"
+    draw(path, 900, 150 + 40 * n, [
+        f"set title {quoted(title)} font ',14'", f"set xlabel {quoted(unit)}", "set xrange [0:*]",
+        f"set yrange [0.4:{n + 0.6}]", f"set ytics ({ticks})", "set style fill solid 0.85 noborder",
+        "$data << END", *data, "END",
+        f"plot $data using 2:1:(0):2:{bar} '{COLOURS[1]}' title {quoted(names[0])}, \\",
+        f"  $data using 3:1:(0):3:{bar} '{COLOURS[0]}' title {quoted(names[1])}"])
 
 
 def block(name, points):

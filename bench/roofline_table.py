@@ -1,9 +1,7 @@
 """Markdown and the chart of bench/roofline."""
 
-import shutil
-import subprocess
-
-NO_GNUPLOT = "--svg needs the program gnuplot (package gnuplot-nox), which is not here"
+import ab_record
+import plot
 
 
 def size(count):
@@ -101,27 +99,13 @@ def step(a):
 
 
 def record(where, commands):
-    return [f"- {where['cpu']}, {where['cores']} cores, {where['system']}, load {where['load']:.2f}, "
-            f"{where['date']}; others kept {where['others']:.2f} processors busy meanwhile",
-            f"- commit {where['commit']}", *(f"- `{c}`" for c in commands), ""]
+    return [*ab_record.describe(where),
+            f"- other programs kept {where['others']:.2f} processors busy meanwhile",
+            *(f"- `{c}`" for c in commands), ""]
 
 
-def draw(path, a):
-    """Time and limit of every operation as lying bars, by gnuplot."""
-    rows = [(o["operation"], o["us"], o["limit_us"]) for o in a["operations"] if o["us"] > 0][:12]
-    n = len(rows)
-    ticks = ", ".join(f'"{name}" {n - i}' for i, (name, _, _) in enumerate(rows))
-    data = [f"{n - i} {us:.6g} {limit:.6g}" for i, (_, us, limit) in enumerate(rows)]
-    script = "\n".join([
-        f"set terminal svg size 900,{150 + 40 * n} noenhanced background 'white'",
-        f'set output "{path}"', 'set title "A plain step by operation"',
-        'set xlabel "microseconds a token"', "set xrange [0:*]", f"set yrange [0.4:{n + 0.6}]",
-        f"set ytics ({ticks})", "set style fill solid 0.85 noborder", "$data << END", *data, "END",
-        "plot $data using 2:1:(0):2:($1-0.3):($1+0.3) with boxxyerror lc rgb '#cc6600' title 'time', \\",
-        "  $data using 3:1:(0):3:($1-0.3):($1+0.3) with boxxyerror lc rgb '#3465a4' title 'limit'", ""])
-    done = subprocess.run(["gnuplot"], input=script, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"gnuplot failed: {done.stderr.strip()[-600:]}"
-
-
-def can_draw():
-    return shutil.which("gnuplot") is not None
+def draw(path, result):
+    """Time and limit of every operation."""
+    rows = [(o["operation"], o["us"], o["limit_us"]) for o in result["step"]["operations"] if o["us"] > 0][:12]
+    title = ab_record.marked("A plain step by operation", result["machine"])
+    plot.paired_bars(path, title, "microseconds a token", ("time", "limit"), rows)

@@ -21,7 +21,7 @@ check "the tables: mean length, counts, conditional and cumulative acceptance, b
     'the bonus token counted' '- commit '
 check "every prompt is run plainly and with each k" test "$(wc -l <"$state/calls")" -eq $((19 * 9))
 check "with -f, -n, a wide context and --draft last" grep -q \
-    "^-m M.gguf -f $TEST_SRCDIR/bench/prompts/c/1.txt -n 8 -c 8192 -q --report [^ ]* --draft 8\$" \
+    "^-m M.gguf -f [^ ]*/bench/prompts/c/1.txt -n 8 -c 8192 -q --report [^ ]* --draft 8\$" \
     "$state/calls"
 check "the JSON has every prompt's counts and the sums" json_is "$json" '
 assert [p["kind"] for p in data["prompts"]].count("long-context") == 3, data["prompts"]

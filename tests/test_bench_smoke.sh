@@ -78,4 +78,17 @@ for kind, by_k in data["kinds"].items():
     for k in "1", "2":
         assert 0 < by_k[k]["steps"] <= by_k[k]["n_tokens"] and by_k[k]["drafted"] > 0, (kind, by_k)
 assert data["kinds"]["all"]["2"]["accepted"] > 0, data["kinds"]["all"]'
+# A model of known text and acceptance in small, and what the account and the comparison say of it.
+synthetic=$scratch/synthetic.gguf
+program mtpsynth 1 ', synthetic' --preset tiny-dense --mix Q4_K_M --layers 3 --vocab 1024 --hot 512 -o "$synthetic"
+script roofline 1 'The gap by name' --smoke --build "$TEST_BUILDDIR" --model "$synthetic" \
+    --shapes 64x256 --types Q4_K --threads 1 --json "$json"
+check "bench/roofline: the step adds up, of a model known to be synthetic" json_is "$json" '
+step = data["step"]
+assert abs(step["limit_us"] + sum(g["us"] for g in step["gap"]) - step["measured_us"]) < 1e-6, step
+assert data["machine"]["synthetic"] is True, data["machine"]'
+script ab 1 'synthetic model' --base "$engine -m $synthetic -p a -n 8 -q --report {report}" \
+    --arm "plain=--draft 0" --arm "drafts=--draft 2" --rounds 1
+script acceptance 1 'synthetic model' --engine "$engine" --model "$synthetic" -n 8 -k 1 --limit 1 \
+    --kinds prose --engine-args '-t 1'
 finish

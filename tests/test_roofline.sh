@@ -91,6 +91,7 @@ check "a chart needs gnuplot, which is said" without_gnuplot
 cat >"$scratch/bin/gnuplot" <<GNUPLOT
 #!/bin/sh
 cat >"$scratch/plotted"
+echo chart >"$scratch/svg.part"
 GNUPLOT
 chmod +x "$scratch/bin/gnuplot"
 drawn() {
@@ -99,7 +100,7 @@ drawn() {
         roofline --smoke --shapes none --svg "$scratch/svg"
         cat "$err"
         exit "$status"
-    ) && grep -qF "set output \"$scratch/svg\"" "$scratch/plotted" &&
+    ) && grep -qF "set output \"$scratch/svg.part\"" "$scratch/plotted" &&
         grep -qF '"expert_matmul"' "$scratch/plotted"
 }
 check "gnuplot is given every operation's time and limit" drawn
