@@ -38,6 +38,10 @@ for p in data["prompts"]:
 acceptance --kinds lists,prose --limit 2 -k 2,1 --markdown "$scratch/table.md"
 check "kinds, prompts of a kind and drafts can be chosen" status_is 0 '4 prompts' '| kind | k = 1 | k = 2 |'
 check "the tables are written as Markdown too" cmp "$out" "$scratch/table.md"
+acceptance --kinds prose -k 1 --engine-args '--temp 0.8'
+check "more arguments reach the engine, before the drafts" grep -q -e '--temp 0.8 --draft 1$' "$state/calls"
+check "and the tables say so" status_is 0 '4 prompts, 8 tokens each, --temp 0.8; with every k'
+acceptance --kinds lists,prose --limit 2 -k 2,1
 check "kinds are in the order asked for" json_is "$json" 'assert list(data["kinds"]) == ["lists", "prose", "all"]'
 
 echo 'c/2.txt -n 8 -c 8192 -q' >"$state/wrong"
