@@ -22,7 +22,8 @@ finding() {
 
 c_sources() {
     for room in src kernels mtp verify tests bench examples; do
-        [ -d "$root/$room" ] && find "$root/$room" -type f -name '*.[ch]'
+        [ -d "$root/$room" ] &&
+            find "$root/$room" -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \)
     done | sort
 }
 
@@ -30,7 +31,7 @@ other_sources() {
     for room in src kernels mtp verify tests bench examples m4 tools; do
         [ -d "$root/$room" ] &&
             find "$root/$room" -type f \( -name '*.sh' -o -name '*.awk' -o -name '*.am' \
-                -o -name '*.py' -o -name 'mtp.m4' \)
+                -o -name '*.py' -o -name 'mtp.m4' -o -name 'cuda.m4' \)
     done | sort
 }
 
@@ -102,9 +103,10 @@ check_symbol_list() {
 check_fragments() {
     for room in src kernels mtp verify; do
         [ -f "$root/$room/$room.am" ] || continue
-        sed 's/^#.*//' "$root/$room/$room.am" | tr ' \t' '\n\n' | grep "^$room/.*\.[ch]\$" | sort \
+        sed 's/^#.*//' "$root/$room/$room.am" | tr ' \t' '\n\n' | grep -E "^$room/.*\.(c|h|cu|cuh)\$" | sort \
             >"$work/named"
-        (cd "$root" && find "$room" -name '*.[ch]') | sort >"$work/present"
+        (cd "$root" && find "$room" -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh') | sort \
+            >"$work/present"
         uniq -d "$work/named" | while read -r name; do
             finding "$room/$room.am: $name is listed twice"
         done
@@ -153,14 +155,24 @@ lint_library() {
     done
     # The sanitizers bring imports and data of their own.
     [ "${TEST_SANITIZED:-no}" = no ] || return 0
-    $nm -D --undefined-only "$library" | awk '{ sub(/@.*/, "", $NF); print $NF }' |
+    # The CUDA runtime linked into the library does as it likes: look at our objects before that.
+    dynamic=-D
+    objects=$library
+    if [ "${TEST_CUDA:-no}" = yes ]; then
+        dynamic=
+        objects=$(dirname "$library")/libmtpcore.a
+        [ -f "$objects" ] || finding "$objects is missing"
+    fi
+    $nm $dynamic --undefined-only "$objects" | awk '{ sub(/@.*/, "", $NF); print $NF }' |
         grep -Ex "$forbidden_imports" | while read -r name; do
         finding "libmtp.so calls $name"
     done
-    # What the compiler's own start-up code and CPU detection keep is not ours.
-    $nm -f sysv --defined-only "$library" | awk -F'|' '
+    # What the compiler's own start-up code and CPU detection keep is not ours, nor what nvcc keeps of
+    # a kernel once it is loaded.
+    $nm -f sysv --defined-only "$objects" | awk -F'|' '
         { gsub(/ /, "") }
         $1 ~ /^(completed\.[0-9]*|__dso_handle|__TMC_END__|__cpu_model|__cpu_features2)$/ { next }
+        $1 ~ /(__cudaFatCubinHandle|__device_stub__.*)$/ { next }
         $4 == "OBJECT" && $7 ~ /^\.(data|bss|tdata|tbss)$/ { print $1 }' | while read -r name; do
         finding "libmtp.so has global mutable state: $name"
     done
