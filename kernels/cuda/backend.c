@@ -119,6 +119,13 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
     check(cuda, cuda_launch_expert_matmul(args, cuda->stream), "expert_matmul");
 }
 
+static void cuda_synchronize(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (enter(cuda))
+        check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
+}
+
 /* ---- packed weights ---------------------------------------------------------------------- */
 
 /* Bytes of the file on the device at a time, and what the rows of a piece are a multiple of. */
@@ -158,7 +165,8 @@ static void cuda_pack(struct backend *backend, const struct weight *w, void *dst
             uint64_t left = w->n_out - first;
             pack_rows(cuda, w, dst, e, first, left < together ? left : together, staging);
         }
-    cudaFree(staging); /* waits until it is no longer used */
+    cuda_synchronize(backend); /* until it is no longer used */
+    cudaFree(staging);
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -183,7 +191,10 @@ static void cuda_free(struct backend *backend, void *memory, size_t bytes)
 {
     struct cuda_backend *cuda = self(backend);
     (void)bytes;
-    if (memory != NULL && enter(cuda))
+    if (memory == NULL)
+        return;
+    cuda_synchronize(backend); /* operations under way may use it */
+    if (cudaSetDevice(cuda->device) == cudaSuccess)
         check(cuda, cudaFree(memory), "freeing memory");
 }
 
@@ -193,13 +204,6 @@ static void move(struct backend *backend, void *dst, const void *src, size_t byt
     struct cuda_backend *cuda = self(backend);
     if (bytes > 0 && enter(cuda))
         check(cuda, cudaMemcpyAsync(dst, src, bytes, kind, cuda->stream), operation);
-}
-
-static void cuda_synchronize(struct backend *backend)
-{
-    struct cuda_backend *cuda = self(backend);
-    if (enter(cuda))
-        check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
 }
 
 /* The host's memory may be page-locked, and then the copy may still be under way. */
@@ -285,6 +289,8 @@ static void cuda_close(struct backend *backend)
 {
     struct cuda_backend *cuda = self(backend);
     if (cudaSetDevice(cuda->device) == cudaSuccess) {
+        if (cuda->stream != NULL)
+            cudaStreamSynchronize(cuda->stream);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
