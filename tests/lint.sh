@@ -1,7 +1,9 @@
 #!/bin/sh
 # lint.sh - checks the rules of docs/style.md; POSIX tools and awk.
 #     lint.sh sources ROOT          sizes, forbidden calls, the fast-math guard, exported names
-#     lint.sh library ROOT LIB.so   what the built library exports, imports and keeps in memory
+#     lint.sh library ROOT LIB.so [OBJECTS.a]
+#                                   what the built library exports, imports and keeps in memory; the
+#                                   last two of OBJECTS.a, its own objects, where that is given
 # Prints every finding; status 1 when there is one.
 set -u
 LC_ALL=C
@@ -155,14 +157,11 @@ lint_library() {
     done
     # The sanitizers bring imports and data of their own.
     [ "${TEST_SANITIZED:-no}" = no ] || return 0
-    # The CUDA runtime linked into the library does as it likes: look at our objects before that.
+    # A library with the CUDA runtime in it does as that likes: look at our objects before linking.
+    objects=${2:-$library}
     dynamic=-D
-    objects=$library
-    if [ "${TEST_CUDA:-no}" = yes ]; then
-        dynamic=
-        objects=$(dirname "$library")/libmtpcore.a
-        [ -f "$objects" ] || finding "$objects is missing"
-    fi
+    [ "$objects" = "$library" ] || dynamic=
+    [ -f "$objects" ] || finding "$objects is missing"
     $nm $dynamic --undefined-only "$objects" | awk '{ sub(/@.*/, "", $NF); print $NF }' |
         grep -Ex "$forbidden_imports" | while read -r name; do
         finding "libmtp.so calls $name"
@@ -180,7 +179,7 @@ lint_library() {
 
 case $mode in
 sources) lint_sources ;;
-library) lint_library "${3:-}" ;;
+library) lint_library "${3:-}" "${4:-}" ;;
 *) finding "lint.sh: unknown mode $mode" ;;
 esac
 
