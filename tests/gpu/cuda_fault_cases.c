@@ -148,7 +148,7 @@ void memory_cases(struct two_backends *t)
         ops->fill(t->side[s], y + 10, 0x7f, 13);
         ops->copy(t->side[s], y, x, 0);
         ops->synchronize(t->side[s]);
-        uint8_t *fresh = ops->alloc(t->side[s], 7);
+        uint8_t *fresh = ops->alloc(t->side[s], 7, MEMORY_PARTS);
         ops->copy(t->side[s], zeros.at[s], fresh, 7);
         ops->free(t->side[s], fresh, 7);
     }

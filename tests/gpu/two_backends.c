@@ -92,7 +92,7 @@ void end_case(struct two_backends *t)
 static struct array both(struct two_backends *t, void *memory, size_t bytes)
 {
     struct backend *gpu = t->side[GPU];
-    struct array array = {{memory, gpu->ops->alloc(gpu, bytes)}, bytes};
+    struct array array = {{memory, gpu->ops->alloc(gpu, bytes, MEMORY_WHOLE)}, bytes};
     if (array.at[GPU] == NULL || t->n_arrays == MAX_ARRAYS) {
         fprintf(stderr, "no room for an array of %s, %s\n", t->operation, t->shape);
         exit(1);
