@@ -11,7 +11,7 @@
 #include "blocks.h"
 
 struct act_block {
-    _Alignas(64) int8_t q[SUPER_BLOCK]; /* -127..127 */
+    int8_t q[SUPER_BLOCK] __attribute__((aligned(64))); /* -127..127 */
     int16_t bsum[16];                   /* mul[i / 2] * sum of q over elements 16 i .. 16 i + 15 */
     uint8_t mul[8];                     /* 1..15 */
     float d;                            /* amax / 1905; 0 when amax < 2^-100 */

@@ -19,7 +19,7 @@ enum { SUPER_BLOCK = 256, SUB_BLOCK = 32 };
  * |scale| <= 128, 0 <= min <= 63, and sum over the block of |scale*q| * 15 * 127 < 2^31. d and dmin
  * come from the file and may be anything, infinities and NaN included. */
 struct kblock {
-    _Alignas(32) int8_t q[SUPER_BLOCK];
+    int8_t q[SUPER_BLOCK] __attribute__((aligned(32)));
     int16_t scale[16];
     int16_t min[16]; /* zeros for types without minima */
     float d, dmin;   /* exactly representable products of the file's f16 and a power of two */
@@ -28,7 +28,7 @@ struct kblock {
 /* weight[i] = d[i / 32] * q[i] + m[i / 32]; blocks from n_sub on are absent (short last
  * super-block). q may be -128, though only in a Q8_0 block no known quantiser would write. */
 struct sblock {
-    _Alignas(32) int8_t q[SUPER_BLOCK];
+    int8_t q[SUPER_BLOCK] __attribute__((aligned(32)));
     float d[8];
     float m[8]; /* zeros for types without minima */
 };

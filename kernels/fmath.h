@@ -2,8 +2,9 @@
  *
  * glibc's exp, log, sin and pow choose code by CPU and so change bits; these use only + - * /, fma
  * and integer operations, each rounded to nearest, in the order written here (docs/arithmetic.md,
- * "Elementary functions"). The float functions are straight-line code, so a vector or CUDA twin
- * that performs the same operations per element has the same bits.
+ * "Elementary functions"). The float functions are straight-line code, so a vector twin that performs
+ * the same operations per element has the same bits. CUDA devices run these very functions, compiled
+ * without contraction (tests/check_ptx.sh reads the result).
  */
 #ifndef MTP_KERNELS_FMATH_H
 #define MTP_KERNELS_FMATH_H
@@ -13,6 +14,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The float functions are compiled for CUDA devices too, where nvcc reads this. */
+#ifdef __CUDACC__
+#define MTP_HOST_DEVICE __host__ __device__
+#else
+#define MTP_HOST_DEVICE
+#endif
+
 #if FLT_EVAL_METHOD != 0
 #error "float expressions must be evaluated in float"
 #endif
@@ -20,14 +28,14 @@
 #error "fast-math changes bits: build without it"
 #endif
 
-static inline uint32_t f32_bits(float value)
+static inline MTP_HOST_DEVICE uint32_t f32_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static inline float f32_from_bits(uint32_t bits)
+static inline MTP_HOST_DEVICE float f32_from_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -35,19 +43,19 @@ static inline float f32_from_bits(uint32_t bits)
 }
 
 /* True for infinities and NaN, without a floating-point comparison. */
-static inline int f32_not_finite(float value)
+static inline MTP_HOST_DEVICE int f32_not_finite(float value)
 {
     return (f32_bits(value) & 0x7f800000u) == 0x7f800000u;
 }
 
 /* Nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits. */
-static inline float f32_round_even(float x)
+static inline MTP_HOST_DEVICE float f32_round_even(float x)
 {
     return (x + 12582912.0f) - 12582912.0f;
 }
 
 /* 2^n for -126 <= n <= 127. */
-static inline float f32_pow2(int n)
+static inline MTP_HOST_DEVICE float f32_pow2(int n)
 {
     return f32_from_bits((uint32_t)(n + 127) << 23);
 }
@@ -68,7 +76,7 @@ static inline float f32_pow2(int n)
 #define MTP_EXP_C7 0.000198412698412698413f
 
 /* exp(x), within 1.03 ulp; 0 below -104, infinity above 89 (NaN counts as above). */
-static inline float mtp_expf(float x)
+static inline MTP_HOST_DEVICE float mtp_expf(float x)
 {
     x = x < MTP_EXP_MAX ? x : MTP_EXP_MAX;
     x = x > MTP_EXP_MIN ? x : MTP_EXP_MIN;
@@ -88,7 +96,7 @@ static inline float mtp_expf(float x)
 
 /* ln(x) for finite x > 0, within 2 ulp: x = m * 2^e with m in [sqrt(1/2), sqrt(2)),
  * ln m = 2 * atanh(s), s = (m - 1) / (m + 1). */
-static inline float mtp_logf(float x)
+static inline MTP_HOST_DEVICE float mtp_logf(float x)
 {
     int e = 0;
     if (x < 0x1p-126f) {
@@ -112,13 +120,13 @@ static inline float mtp_logf(float x)
 
 /* 1 / (1 + exp(-x)). The numerator is 1 for every finite x; mtp_expf hides a NaN, and a gate must
  * not (NaN for NaN and infinities). */
-static inline float mtp_sigmoidf(float x)
+static inline MTP_HOST_DEVICE float mtp_sigmoidf(float x)
 {
     return fmaf(x, 0.0f, 1.0f) / (1.0f + mtp_expf(-x));
 }
 
 /* x * sigmoid(x) */
-static inline float mtp_siluf(float x)
+static inline MTP_HOST_DEVICE float mtp_siluf(float x)
 {
     return x / (1.0f + mtp_expf(-x));
 }
@@ -134,7 +142,7 @@ static inline float mtp_siluf(float x)
 
 /* ln(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|) in [0, 1]; log1p(y) = 2 * atanh(s) with
  * s = y / (2 + y) <= 1/3, the series cut where a term falls below 2^-27. */
-static inline float mtp_softplusf(float x)
+static inline MTP_HOST_DEVICE float mtp_softplusf(float x)
 {
     float y = mtp_expf(-fabsf(x));
     float s = y / (2.0f + y);

@@ -289,7 +289,8 @@ enum memory_use {
 };
 
 /* A backend: its memory and its operations. Operations return nothing: what can go wrong at run time
- * is a non-finite value, recorded in fault() and looked at by the model code after each layer. */
+ * is a non-finite value, recorded in fault() and looked at by the model code after each layer, or, on
+ * a device, a call that fails, kept in error(). */
 struct backend;
 struct backend_counters {
     uint64_t expert_reads, expert_rows;
@@ -323,6 +324,18 @@ struct ops {
     void (*pack)(struct backend *, const struct weight *w, void *dst);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
+    /* Between the host's memory (any) and the backend's, and inside the latter; dst and src may not
+     * overlap. A source on the host may change once upload has returned; what download writes is there
+     * when it returns, everything before it done. fill sets bytes. */
+    void (*upload)(struct backend *, void *dst, const void *src, size_t bytes);
+    void (*download)(struct backend *, void *dst, const void *src, size_t bytes);
+    void (*copy)(struct backend *, void *dst, const void *src, size_t bytes);
+    void (*fill)(struct backend *, void *dst, int byte, size_t bytes);
+    /* Returns when all operations before it are done. */
+    void (*synchronize)(struct backend *);
+    /* What has failed, in one sentence that lasts as long as the backend, or NULL. After a failure
+     * results mean nothing; it is for good. */
+    const char *(*error)(struct backend *);
     /* Memory of the backend, zeroed. NULL when there is none. */
     void *(*alloc)(struct backend *, size_t bytes, enum memory_use use);
     void (*free)(struct backend *, void *memory, size_t bytes);

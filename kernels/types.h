@@ -40,6 +40,10 @@ struct type_info {
     bool has_min;            /* Q4_1, Q5_1, Q2_K, Q4_K, Q5_K */
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* NULL for an id we cannot read. */
 const struct type_info *type_info(uint32_t type);
 
@@ -49,5 +53,9 @@ const char *type_name_any(uint32_t type);
 
 /* Comma-separated names of the types usable as matrices, for messages. */
 const char *type_supported_list(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

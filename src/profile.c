@@ -215,6 +215,36 @@ static bool p_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
+static void p_upload(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->upload(self(b)->inner, dst, src, bytes);
+}
+
+static void p_download(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->download(self(b)->inner, dst, src, bytes);
+}
+
+static void p_copy(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->copy(self(b)->inner, dst, src, bytes);
+}
+
+static void p_fill(struct backend *b, void *dst, int byte, size_t bytes)
+{
+    self(b)->inner->ops->fill(self(b)->inner, dst, byte, bytes);
+}
+
+static void p_synchronize(struct backend *b)
+{
+    self(b)->inner->ops->synchronize(self(b)->inner);
+}
+
+static const char *p_error(struct backend *b)
+{
+    return self(b)->inner->ops->error(self(b)->inner);
+}
+
 static void *p_alloc(struct backend *b, size_t bytes, enum memory_use use)
 {
     return self(b)->inner->ops->alloc(self(b)->inner, bytes, use);
@@ -253,6 +283,12 @@ static const struct ops profile_ops = {
     .packed_bytes = p_packed_bytes,
     .pack = p_pack,
     .reserve = p_reserve,
+    .upload = p_upload,
+    .download = p_download,
+    .copy = p_copy,
+    .fill = p_fill,
+    .synchronize = p_synchronize,
+    .error = p_error,
     .alloc = p_alloc,
     .free = p_free,
     .fault = p_fault,

@@ -1,7 +1,9 @@
 #!/bin/sh
 # lint.sh - checks the rules of docs/style.md; POSIX tools and awk.
 #     lint.sh sources ROOT          sizes, forbidden calls, the fast-math guard, exported names
-#     lint.sh library ROOT LIB.so   what the built library exports, imports and keeps in memory
+#     lint.sh library ROOT LIB.so [OBJECTS.a]
+#                                   what the built library exports, imports and keeps in memory; the
+#                                   last two of OBJECTS.a, its own objects, where that is given
 # Prints every finding; status 1 when there is one.
 set -u
 LC_ALL=C
@@ -22,7 +24,8 @@ finding() {
 
 c_sources() {
     for room in src kernels mtp verify tests bench examples; do
-        [ -d "$root/$room" ] && find "$root/$room" -type f -name '*.[ch]'
+        [ -d "$root/$room" ] &&
+            find "$root/$room" -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \)
     done | sort
 }
 
@@ -30,7 +33,7 @@ other_sources() {
     for room in src kernels mtp verify tests bench examples m4 tools; do
         [ -d "$root/$room" ] &&
             find "$root/$room" -type f \( -name '*.sh' -o -name '*.awk' -o -name '*.am' \
-                -o -name '*.py' -o -name 'mtp.m4' \)
+                -o -name '*.py' -o -name 'mtp.m4' -o -name 'cuda.m4' \)
     done | sort
 }
 
@@ -102,9 +105,10 @@ check_symbol_list() {
 check_fragments() {
     for room in src kernels mtp verify; do
         [ -f "$root/$room/$room.am" ] || continue
-        sed 's/^#.*//' "$root/$room/$room.am" | tr ' \t' '\n\n' | grep "^$room/.*\.[ch]\$" | sort \
+        sed 's/^#.*//' "$root/$room/$room.am" | tr ' \t' '\n\n' | grep -E "^$room/.*\.(c|h|cu|cuh)\$" | sort \
             >"$work/named"
-        (cd "$root" && find "$room" -name '*.[ch]') | sort >"$work/present"
+        (cd "$root" && find "$room" -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh') | sort \
+            >"$work/present"
         uniq -d "$work/named" | while read -r name; do
             finding "$room/$room.am: $name is listed twice"
         done
@@ -153,14 +157,21 @@ lint_library() {
     done
     # The sanitizers bring imports and data of their own.
     [ "${TEST_SANITIZED:-no}" = no ] || return 0
-    $nm -D --undefined-only "$library" | awk '{ sub(/@.*/, "", $NF); print $NF }' |
+    # A library with the CUDA runtime in it does as that likes: look at our objects before linking.
+    objects=${2:-$library}
+    dynamic=-D
+    [ "$objects" = "$library" ] || dynamic=
+    [ -f "$objects" ] || finding "$objects is missing"
+    $nm $dynamic --undefined-only "$objects" | awk '{ sub(/@.*/, "", $NF); print $NF }' |
         grep -Ex "$forbidden_imports" | while read -r name; do
         finding "libmtp.so calls $name"
     done
-    # What the compiler's own start-up code and CPU detection keep is not ours.
-    $nm -f sysv --defined-only "$library" | awk -F'|' '
+    # What the compiler's own start-up code and CPU detection keep is not ours, nor what nvcc keeps of
+    # a kernel once it is loaded.
+    $nm -f sysv --defined-only "$objects" | awk -F'|' '
         { gsub(/ /, "") }
         $1 ~ /^(completed\.[0-9]*|__dso_handle|__TMC_END__|__cpu_model|__cpu_features2)$/ { next }
+        $1 ~ /(__cudaFatCubinHandle|__device_stub__.*)$/ { next }
         $4 == "OBJECT" && $7 ~ /^\.(data|bss|tdata|tbss)$/ { print $1 }' | while read -r name; do
         finding "libmtp.so has global mutable state: $name"
     done
@@ -168,7 +179,7 @@ lint_library() {
 
 case $mode in
 sources) lint_sources ;;
-library) lint_library "${3:-}" ;;
+library) lint_library "${3:-}" "${4:-}" ;;
 *) finding "lint.sh: unknown mode $mode" ;;
 esac
 

@@ -61,7 +61,7 @@ def main():
         entries = grid(cls)
         width = entries.shape[1]
         per_line = 4 if width == 8 else 8
-        print(f"\nconst uint{8 * width}_t {name}[{len(entries)}] = {{")
+        print(f"\nIQ_TABLE uint{8 * width}_t {name}[{len(entries)}] = {{")
         words = [f"0x{int.from_bytes(e.tobytes(), 'little'):0{2 * width}x}" for e in entries]
         for i in range(0, len(words), per_line):
             print("    " + ", ".join(words[i:i + per_line]) + ",")

@@ -293,6 +293,36 @@ static bool i_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
+static void i_upload(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->upload(self(b)->inner, dst, src, bytes);
+}
+
+static void i_download(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->download(self(b)->inner, dst, src, bytes);
+}
+
+static void i_copy(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->inner->ops->copy(self(b)->inner, dst, src, bytes);
+}
+
+static void i_fill(struct backend *b, void *dst, int byte, size_t bytes)
+{
+    self(b)->inner->ops->fill(self(b)->inner, dst, byte, bytes);
+}
+
+static void i_synchronize(struct backend *b)
+{
+    self(b)->inner->ops->synchronize(self(b)->inner);
+}
+
+static const char *i_error(struct backend *b)
+{
+    return self(b)->inner->ops->error(self(b)->inner);
+}
+
 static void *i_alloc(struct backend *b, size_t bytes, enum memory_use use)
 {
     return self(b)->inner->ops->alloc(self(b)->inner, bytes, use);
@@ -345,6 +375,12 @@ static const struct ops instrument_ops = {
     .argmax = i_argmax,
     .gather = i_gather,
     .reserve = i_reserve,
+    .upload = i_upload,
+    .download = i_download,
+    .copy = i_copy,
+    .fill = i_fill,
+    .synchronize = i_synchronize,
+    .error = i_error,
     .alloc = i_alloc,
     .free = i_free,
     .fault = i_fault,

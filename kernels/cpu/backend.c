@@ -385,6 +385,32 @@ static void cpu_free(struct backend *backend, void *memory, size_t bytes)
         munmap(memory, bytes);
 }
 
+static void cpu_copy(struct backend *backend, void *dst, const void *src, size_t bytes)
+{
+    (void)backend;
+    if (bytes > 0)
+        memcpy(dst, src, bytes);
+}
+
+static void cpu_fill(struct backend *backend, void *dst, int byte, size_t bytes)
+{
+    (void)backend;
+    if (bytes > 0)
+        memset(dst, byte, bytes);
+}
+
+/* Every operation is done when it returns. */
+static void cpu_synchronize(struct backend *backend)
+{
+    (void)backend;
+}
+
+static const char *cpu_error(struct backend *backend)
+{
+    (void)backend;
+    return NULL;
+}
+
 static size_t score_bytes(const struct cpu_backend *cpu)
 {
     return cpu_pool_size(cpu->pool) * cpu->n_scores * sizeof *cpu->scores;
@@ -451,6 +477,12 @@ static const struct ops cpu_ops = {
     .packed_bytes = cpu_packed_bytes,
     .pack = cpu_pack,
     .reserve = cpu_reserve,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .copy = cpu_copy,
+    .fill = cpu_fill,
+    .synchronize = cpu_synchronize,
+    .error = cpu_error,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .fault = cpu_fault,

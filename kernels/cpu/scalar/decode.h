@@ -5,6 +5,8 @@
 #include "kernels/blocks.h"
 
 /* Values of the 4-bit codes of IQ4_NL, IQ4_XS, and of MXFP4 (doubled, to be integers). */
+#define IQ4_VALUES -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
+#define MXFP4_VALUES 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12
 extern const int8_t iq4_values[16];
 extern const int8_t mxfp4_values[16];
 

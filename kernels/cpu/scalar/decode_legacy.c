@@ -3,9 +3,8 @@
 #include "kernels/cpu/block_read.h"
 #include "kernels/cpu/scalar/decode.h"
 
-const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                               1, 13, 25, 38, 53, 69, 89, 113};
-const int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+const int8_t iq4_values[16] = {IQ4_VALUES};
+const int8_t mxfp4_values[16] = {MXFP4_VALUES};
 
 enum {
     Q4_0_BYTES = 18, Q4_1_BYTES = 20, Q5_0_BYTES = 22, Q5_1_BYTES = 24, Q8_0_BYTES = 34,

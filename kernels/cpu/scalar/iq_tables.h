@@ -2,7 +2,12 @@
 #ifndef MTP_KERNELS_CPU_SCALAR_IQ_TABLES_H
 #define MTP_KERNELS_CPU_SCALAR_IQ_TABLES_H
 
+#include "kernels/fmath.h"
 #include "kernels/types.h"
+
+/* Storage of a table: what compiles iq_tables.c for a device defines its own. */
+#ifndef IQ_TABLE
+#define IQ_TABLE const
 
 /* Magnitudes of 8 neighbouring weights, the first in the lowest byte. */
 extern const uint64_t iq2xxs_grid[256];
@@ -12,9 +17,11 @@ extern const uint64_t iq2s_grid[1024];
 extern const uint32_t iq3xxs_grid[256];
 extern const uint32_t iq3s_grid[512];
 
+#endif
+
 /* Signs of 8 weights (bit i set: weight i is negative) from the 7 stored: the eighth makes the
  * number of minus signs even. */
-static inline uint32_t iq_signs(uint32_t stored)
+static inline MTP_HOST_DEVICE uint32_t iq_signs(uint32_t stored)
 {
     uint32_t parity = stored ^ stored >> 4;
     parity ^= parity >> 2;

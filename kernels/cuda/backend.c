@@ -1,0 +1,398 @@
+/* backend.c - the CUDA backend's table of operations: memory, faults and errors. No arithmetic happens
+ * here; launch.h and products.h have what computes. */
+#include "kernels/cuda/backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/products.h"
+
+static const char *const faulty_names[] = {
+    [CUDA_QUANTIZE] = "quantize",   [CUDA_RMS_NORM] = "rms_norm", [CUDA_KV_STORE] = "kv_store",
+    [CUDA_DELTA_NET] = "delta_net", [CUDA_ROUTE] = "route",       [CUDA_ARGMAX] = "argmax",
+};
+
+struct cuda_backend {
+    struct backend base;
+    int device;
+    cudaStream_t stream;
+    unsigned long long *record; /* of faults, on the device */
+    uint32_t serial;            /* launches since the record was last looked at */
+    struct numeric_fault fault; /* the first, once it has been seen */
+    struct cuda_scratch scratch;
+    struct backend_counters counters;
+    bool failed;
+    struct cuda_message error; /* the first, once failed */
+};
+
+static struct cuda_backend *self(struct backend *backend)
+{
+    return (struct cuda_backend *)(void *)backend;
+}
+
+/* Keeps the first failure; what comes after one is a consequence. */
+static void check(struct cuda_backend *cuda, cudaError_t status, const char *operation)
+{
+    if (status == cudaSuccess || cuda->failed)
+        return;
+    cuda->failed = true;
+    snprintf(cuda->error.text, sizeof cuda->error.text, "CUDA device %d, layer %d: %s failed: %s",
+             cuda->device, (int)cuda->base.layer, operation, cudaGetErrorString(status));
+}
+
+/* False when nothing more can be done. The current device is a property of the calling thread. */
+static bool enter(struct cuda_backend *cuda)
+{
+    if (!cuda->failed)
+        check(cuda, cudaSetDevice(cuda->device), "choosing the device");
+    return !cuda->failed;
+}
+
+static struct cuda_fault next_fault(struct cuda_backend *cuda)
+{
+    struct cuda_fault fault = {cuda->record, cuda->serial};
+    if (cuda->serial < CUDA_LAST_SERIAL)
+        cuda->serial++;
+    return fault;
+}
+
+/* Defines `op`, which runs `launch` if there is work. */
+#define DEFINE_OPERATION(op, work, launch)                                                         \
+    static void op(struct backend *backend, const struct op##_args *args)                          \
+    {                                                                                              \
+        struct cuda_backend *cuda = self(backend);                                                 \
+        if ((work) > 0 && enter(cuda))                                                             \
+            check(cuda, (launch), #op);                                                            \
+    }
+
+#define ROWS args->n_rows
+#define STREAM cuda->stream
+#define FAULT next_fault(cuda)
+DEFINE_OPERATION(embed, ROWS, cuda_launch_embed(args, STREAM))
+DEFINE_OPERATION(quantize, ROWS, cuda_launch_quantize(args, FAULT, STREAM))
+DEFINE_OPERATION(rms_norm, ROWS, cuda_launch_rms_norm(args, FAULT, STREAM))
+DEFINE_OPERATION(add, ROWS, cuda_launch_add(args, STREAM))
+DEFINE_OPERATION(rope, ROWS, cuda_launch_rope(args, STREAM))
+DEFINE_OPERATION(kv_store, ROWS, cuda_launch_kv_store(args, FAULT, STREAM))
+DEFINE_OPERATION(attention, ROWS, cuda_launch_attention(args, cuda->scratch, STREAM))
+DEFINE_OPERATION(conv_replay, args->n_channels, cuda_launch_conv_replay(args, STREAM))
+DEFINE_OPERATION(delta_net, ROWS, cuda_launch_delta_net(args, FAULT, STREAM))
+DEFINE_OPERATION(delta_net_replay, ROWS, cuda_launch_delta_net_replay(args, STREAM))
+DEFINE_OPERATION(mul_silu, ROWS, cuda_launch_mul_silu(args, STREAM))
+DEFINE_OPERATION(route, args->n_experts, cuda_launch_route(args, FAULT, STREAM))
+DEFINE_OPERATION(moe_combine, ROWS, cuda_launch_moe_combine(args, STREAM))
+DEFINE_OPERATION(argmax, ROWS, cuda_launch_argmax(args, FAULT, cuda->scratch, STREAM))
+DEFINE_OPERATION(gather, ROWS, cuda_launch_gather(args, STREAM))
+DEFINE_OPERATION(conv, args->n_channels, cuda_launch_conv(args, STREAM))
+
+/* ---- matrix products --------------------------------------------------------------------- */
+
+static void count_product(struct cuda_backend *cuda, const struct weight *w)
+{
+    cuda->counters.matmul_calls++;
+    cuda->counters.variant_calls++;
+    if (w->packed != NULL && w->packed->data != NULL)
+        cuda->counters.packed_calls++;
+}
+
+static void matmul(struct backend *backend, const struct matmul_args *args)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (args->n_rows == 0 || !enter(cuda))
+        return;
+    count_product(cuda, &args->w);
+    check(cuda, cuda_launch_matmul(args, cuda->stream), "matmul");
+}
+
+/* How many experts a grouped product reads is known to the device alone; it is not counted. */
+static void expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (args->n_pairs == 0 || !enter(cuda))
+        return;
+    count_product(cuda, &args->w);
+    cuda->counters.expert_rows += (uint64_t)args->n_pairs;
+    if (!args->grouped)
+        cuda->counters.expert_reads += (uint64_t)args->n_pairs;
+    check(cuda, cuda_launch_expert_matmul(args, cuda->stream), "expert_matmul");
+}
+
+static void cuda_synchronize(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (enter(cuda))
+        check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
+}
+
+/* ---- packed weights ---------------------------------------------------------------------- */
+
+/* Bytes of the file on the device at a time, and what the rows of a piece are a multiple of. */
+enum { PACK_STAGING = 64 << 20, PACK_PIECE = 16 };
+
+static size_t cuda_packed_bytes(struct backend *backend, const struct weight *w)
+{
+    (void)backend;
+    return cuda_pack_bytes(w);
+}
+
+/* Rows first.. of one expert, through the staging memory. */
+static void pack_rows(struct cuda_backend *cuda, const struct weight *w, void *dst, uint32_t expert,
+                      uint64_t first, uint64_t n, void *staging)
+{
+    const uint8_t *rows = (const uint8_t *)w->data + expert * w->expert_bytes + first * w->row_bytes;
+    uint64_t place = (uint64_t)expert * w->n_out + first;
+    check(cuda, cudaMemcpyAsync(staging, rows, n * w->row_bytes, cudaMemcpyHostToDevice, cuda->stream),
+          "uploading weights");
+    if (!cuda->failed)
+        check(cuda, cuda_launch_pack(w, staging, dst, place, n, cuda->stream), "pack");
+}
+
+/* w->data is the host's (the mapped file), dst the device's. */
+static void cuda_pack(struct backend *backend, const struct weight *w, void *dst)
+{
+    struct cuda_backend *cuda = self(backend);
+    uint64_t together = PACK_STAGING / w->row_bytes / PACK_PIECE * PACK_PIECE;
+    together = together < PACK_PIECE ? PACK_PIECE : together;
+    together = together < w->n_out ? together : w->n_out;
+    void *staging = NULL;
+    if (!enter(cuda))
+        return;
+    check(cuda, cudaMalloc(&staging, together * w->row_bytes), "making room for weights");
+    for (uint32_t e = 0; e < w->n_experts && !cuda->failed; e++)
+        for (uint64_t first = 0; first < w->n_out && !cuda->failed; first += together) {
+            uint64_t left = w->n_out - first;
+            pack_rows(cuda, w, dst, e, first, left < together ? left : together, staging);
+        }
+    cuda_synchronize(backend); /* until it is no longer used */
+    cudaFree(staging);
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+/* All of it is the device's from the start, whatever its use. */
+static void *cuda_alloc(struct backend *backend, size_t bytes, enum memory_use use)
+{
+    struct cuda_backend *cuda = self(backend);
+    (void)use;
+    void *memory = NULL;
+    if (!enter(cuda))
+        return NULL;
+    if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) != cudaSuccess) {
+        (void)cudaGetLastError(); /* that memory is short is the caller's to say */
+        return NULL;
+    }
+    check(cuda, cudaMemsetAsync(memory, 0, bytes, cuda->stream), "clearing memory");
+    return memory;
+}
+
+static void cuda_free(struct backend *backend, void *memory, size_t bytes)
+{
+    struct cuda_backend *cuda = self(backend);
+    (void)bytes;
+    if (memory == NULL)
+        return;
+    cuda_synchronize(backend); /* operations under way may use it */
+    if (cudaSetDevice(cuda->device) == cudaSuccess)
+        check(cuda, cudaFree(memory), "freeing memory");
+}
+
+static void move(struct backend *backend, void *dst, const void *src, size_t bytes,
+                 enum cudaMemcpyKind kind, const char *operation)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (bytes > 0 && enter(cuda))
+        check(cuda, cudaMemcpyAsync(dst, src, bytes, kind, cuda->stream), operation);
+}
+
+/* The host's memory may be page-locked, and then the copy may still be under way. */
+static void cuda_upload(struct backend *backend, void *dst, const void *src, size_t bytes)
+{
+    move(backend, dst, src, bytes, cudaMemcpyHostToDevice, "upload");
+    struct cudaPointerAttributes attributes;
+    if (bytes == 0 || self(backend)->failed)
+        return;
+    cudaError_t status = cudaPointerGetAttributes(&attributes, src);
+    if (status != cudaSuccess || attributes.type != cudaMemoryTypeUnregistered)
+        cuda_synchronize(backend);
+    (void)cudaGetLastError();
+}
+
+static void cuda_download(struct backend *backend, void *dst, const void *src, size_t bytes)
+{
+    move(backend, dst, src, bytes, cudaMemcpyDeviceToHost, "download");
+    cuda_synchronize(backend);
+}
+
+static void cuda_copy(struct backend *backend, void *dst, const void *src, size_t bytes)
+{
+    move(backend, dst, src, bytes, cudaMemcpyDeviceToDevice, "copy");
+}
+
+static void cuda_fill(struct backend *backend, void *dst, int byte, size_t bytes)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (bytes > 0 && enter(cuda))
+        check(cuda, cudaMemsetAsync(dst, byte, bytes, cuda->stream), "fill");
+}
+
+static bool cuda_reserve(struct backend *backend, uint32_t n_ctx)
+{
+    struct cuda_backend *cuda = self(backend);
+    size_t wanted = cuda_attention_scratch(n_ctx);
+    if (wanted <= cuda->scratch.bytes)
+        return true;
+    void *larger = cuda_alloc(backend, wanted, MEMORY_PARTS);
+    if (larger == NULL)
+        return false;
+    cuda_free(backend, cuda->scratch.data, cuda->scratch.bytes);
+    cuda->scratch = (struct cuda_scratch){larger, wanted};
+    return !cuda->failed;
+}
+
+/* ---- bookkeeping ------------------------------------------------------------------------- */
+
+static struct numeric_fault cuda_fault(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    unsigned long long word = CUDA_NO_FAULT;
+    if (cuda->fault.found || cuda->serial == 0)
+        return cuda->fault; /* nothing that could fault has been launched since */
+    cuda_download(backend, &word, cuda->record, sizeof word);
+    cuda->serial = 0;
+    if (!cuda->failed && word != CUDA_NO_FAULT)
+        cuda->fault = (struct numeric_fault){true, faulty_names[word >> 32 & 255],
+                                             (int32_t)(word & 0x7fffffff)};
+    return cuda->fault;
+}
+
+static void cuda_clear_fault(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    cuda_fill(backend, cuda->record, 0xff, sizeof *cuda->record);
+    cuda->serial = 0;
+    cuda->fault = (struct numeric_fault){false, NULL, 0};
+}
+
+static const char *cuda_error(struct backend *backend)
+{
+    return self(backend)->failed ? self(backend)->error.text : NULL;
+}
+
+static void cuda_counters(struct backend *backend, struct backend_counters *counters)
+{
+    *counters = self(backend)->counters;
+}
+
+static void cuda_close(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (cudaSetDevice(cuda->device) == cudaSuccess) {
+        if (cuda->stream != NULL)
+            cudaStreamSynchronize(cuda->stream);
+        cudaFree(cuda->scratch.data);
+        cudaFree(cuda->record);
+        if (cuda->stream != NULL)
+            cudaStreamDestroy(cuda->stream);
+    }
+    free(cuda);
+}
+
+static const struct ops cuda_ops = {
+    .name = "cuda",
+    .embed = embed,
+    .quantize = quantize,
+    .matmul = matmul,
+    .expert_matmul = expert_matmul,
+    .products = products_one_by_one,
+    .rms_norm = rms_norm,
+    .add = add,
+    .rope = rope,
+    .kv_store = kv_store,
+    .attention = attention,
+    .conv = conv,
+    .conv_replay = conv_replay,
+    .delta_net = delta_net,
+    .delta_net_replay = delta_net_replay,
+    .mul_silu = mul_silu,
+    .route = route,
+    .moe_combine = moe_combine,
+    .argmax = argmax,
+    .gather = gather,
+    .packed_bytes = cuda_packed_bytes,
+    .pack = cuda_pack,
+    .reserve = cuda_reserve,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .copy = cuda_copy,
+    .fill = cuda_fill,
+    .synchronize = cuda_synchronize,
+    .error = cuda_error,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .fault = cuda_fault,
+    .clear_fault = cuda_clear_fault,
+    .counters = cuda_counters,
+    .close = cuda_close,
+};
+
+int cuda_device_count(struct cuda_message *why)
+{
+    int n = 0;
+    cudaError_t status = cudaGetDeviceCount(&n);
+    if (status == cudaSuccess && n > 0)
+        return n;
+    (void)cudaGetLastError();
+    snprintf(why->text, sizeof why->text, "no CUDA device: %s",
+             status == cudaSuccess ? "the driver offers none" : cudaGetErrorString(status));
+    return 0;
+}
+
+/* Whether this build has code that the device runs: asked of the runtime for a small launch. */
+static void try_device(struct cuda_backend *cuda)
+{
+    struct backend *backend = &cuda->base;
+    float *x = cuda_alloc(backend, sizeof *x, MEMORY_WHOLE);
+    if (x == NULL) {
+        check(cuda, cudaErrorMemoryAllocation, "making room");
+        return;
+    }
+    add(backend, &(struct add_args){x, x, x, 1, 1});
+    cuda_free(backend, x, sizeof *x);
+    cuda_synchronize(backend);
+}
+
+struct backend *cuda_backend_open(int device, struct cuda_message *message)
+{
+    int n = cuda_device_count(message);
+    if (n == 0)
+        return NULL;
+    if (device < 0 || device >= n) {
+        snprintf(message->text, sizeof message->text, "no CUDA device %d: there are %d, from 0 on",
+                 device, n);
+        return NULL;
+    }
+    struct cuda_backend *cuda = calloc(1, sizeof *cuda);
+    if (cuda == NULL) {
+        snprintf(message->text, sizeof message->text, "memory is short");
+        return NULL;
+    }
+    cuda->base.ops = &cuda_ops;
+    cuda->base.layer = -1;
+    cuda->device = device;
+    if (enter(cuda))
+        check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream");
+    cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
+    cuda->scratch.bytes = CUDA_ARGMAX_SCRATCH;
+    cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
+    if (cuda->record == NULL || cuda->scratch.data == NULL)
+        check(cuda, cudaErrorMemoryAllocation, "making room");
+    cuda_clear_fault(&cuda->base);
+    try_device(cuda);
+    if (!cuda->failed)
+        return &cuda->base;
+    *message = cuda->error;
+    cuda_close(&cuda->base);
+    return NULL;
+}

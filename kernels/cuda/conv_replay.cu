@@ -1,0 +1,23 @@
+/* conv_replay.cu - the convolution's state after some rows: copies only. */
+#include "kernels/cuda/common.cuh"
+
+enum { THREADS = 128 };
+
+/* Tap t of the new state is the input n_rows + t - (n_taps - 1) rows ago. */
+static __global__ void conv_replay_kernel(struct conv_replay_args args)
+{
+    size_t n = args.n_channels, kept = args.n_taps - 1, tap = blockIdx.y;
+    size_t c = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    size_t input = (size_t)args.n_rows + tap; /* counted over the old state's taps, then the rows */
+    if (c < n)
+        args.state[tap * n + c] =
+            input < kept ? args.state_from[input * n + c] : args.x[(input - kept) * n + c];
+}
+
+cudaError_t cuda_launch_conv_replay(const struct conv_replay_args *args, cudaStream_t stream)
+{
+    if (args->n_taps == 1)
+        return cudaSuccess;
+    dim3 grid(blocks_for(args->n_channels, THREADS), args->n_taps - 1);
+    return LAUNCH(conv_replay_kernel, grid, THREADS, stream, *args);
+}

@@ -1,0 +1,194 @@
+/* delta_net.cu - the gated delta rule, token by token (docs/arithmetic.md, "Gated DeltaNet").
+ *
+ * A block holds COLUMNS columns of one head's state in registers while it passes over the sequence's
+ * rows. Four lanes share a column: lane part p has rows p, p + 4, p + 8, ... and with them the partials
+ * p and p + 4 of sum8, so that a column's sum is one addition and two exchanges. Rows are taken a few
+ * at a time, whose keys and queries the block's warps normalise side by side.
+ */
+#include "kernels/cuda/common.cuh"
+
+enum { THREADS = 128, PARTS = 4, COLUMNS = THREADS / PARTS, TOGETHER = 8, N_WARPS = THREADS / WARP };
+
+struct delta_net_work {
+    struct delta_net_args args;
+    struct cuda_fault fault;
+};
+
+/* Rows of the sequence, the next few. */
+struct group {
+    int32_t row[TOGETHER];
+    float decay[TOGETHER], beta[TOGETHER];
+    float k[TOGETHER][MAX_STATE_DIM], q[TOGETHER][MAX_STATE_DIM]; /* normalised */
+};
+
+/* One warp; false when the squares overflow, for dividing by infinity would hide it. */
+static __device__ bool normalise(const float *x, size_t n, float scale, float *out)
+{
+    float norm = __fsqrt_rn(squares_warp(x, n));
+    float inverse = __fdiv_rn(1.0f, norm > 1e-6f ? norm : 1e-6f);
+    for (size_t i = threadIdx.x % WARP; i < n; i += WARP)
+        out[i] = __fmul_rn(__fmul_rn(x[i], inverse), scale);
+    return !f32_not_finite(norm);
+}
+
+/* Fills the group with n rows that its row[] names; all threads. */
+static __device__ void prepare(const struct delta_net_work *work, uint32_t head, int n,
+                               struct group *group)
+{
+    const struct delta_net_args *args = &work->args;
+    size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
+    unsigned warp = threadIdx.x / WARP;
+    for (unsigned t = warp; t < 2 * (unsigned)n; t += N_WARPS) {
+        size_t row = (size_t)group->row[t / 2];
+        const float *x = args->x + row * (2 * n_k + n_v) * d;
+        bool finite = t % 2 == 0
+            ? normalise(x + head % n_k * d, d, __fdiv_rn(1.0f, __fsqrt_rn((float)args->d)),
+                        group->q[t / 2])
+            : normalise(x + (n_k + head % n_k) * d, d, 1.0f, group->k[t / 2]);
+        if (!finite && threadIdx.x % WARP == 0)
+            report_fault(work->fault, CUDA_DELTA_NET, row);
+    }
+    if (threadIdx.x < (unsigned)n) {
+        size_t at = (size_t)group->row[threadIdx.x] * n_v + head;
+        float soft = mtp_softplusf(__fadd_rn(args->alpha[at], args->dt[head]));
+        group->decay[threadIdx.x] = mtp_expf(__fmul_rn(args->a[head], soft));
+        group->beta[threadIdx.x] = mtp_sigmoidf(args->beta[at]);
+    }
+}
+
+/* Notes keys and decays of the group in the journal; the first block of a head. */
+static __device__ void note(const struct delta_net_args *args, uint32_t head, int n,
+                            const struct group *group)
+{
+    const struct delta_net_journal *journal = &args->journal;
+    for (int g = 0; g < n; g++) {
+        size_t row = (size_t)group->row[g];
+        if (head < args->n_k_heads) /* one of the heads that share the key */
+            for (uint32_t i = threadIdx.x; i < args->d; i += THREADS)
+                journal->k[(row * args->n_k_heads + head) * args->d + i] = group->k[g][i];
+        if (threadIdx.x == 0)
+            journal->decay[row * args->n_v_heads + head] = group->decay[g];
+    }
+}
+
+/* The next rows of the sequence from row `from` on; n gets their number, the result is where to go on. */
+static __device__ int32_t next_rows(const struct delta_net_args *args, int32_t sequence,
+                                    int32_t from, struct group *group, int *n)
+{
+    *n = 0;
+    int32_t r = from;
+    for (; r < args->n_rows && *n < TOGETHER; r++)
+        if (args->rows[r].sequence == sequence) {
+            if (threadIdx.x == 0)
+                group->row[*n] = r;
+            ++*n;
+        }
+    return r;
+}
+
+/* Partials part and part + 4 of a column's sum8, folded by distance 4, 2, 1 over its four lanes. */
+static __device__ float fold_sum8(const float partial[2])
+{
+    float sum = __fadd_rn(partial[0], partial[1]);
+    sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, 2));
+    return __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, 1));
+}
+
+/* One row through a lane's ELEMENTS rows of column j. WHOLE: d is PARTS * ELEMENTS. */
+template <int ELEMENTS, bool WHOLE>
+static __device__ void step(const struct delta_net_args *args, uint32_t head, uint32_t j,
+                            const struct group *group, int g, float s[ELEMENTS])
+{
+    uint32_t d = args->d, part = threadIdx.x % PARTS;
+    const float *k = group->k[g], *q = group->q[g];
+    float predicted[2] = {0.0f, 0.0f}, read[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (int e = 0; e < ELEMENTS; e++) {
+        uint32_t i = part + PARTS * (uint32_t)e;
+        if (WHOLE || i < d) {
+            s[e] = __fmul_rn(s[e], group->decay[g]);
+            predicted[e % 2] = __fmaf_rn(s[e], k[i], predicted[e % 2]);
+        }
+    }
+    size_t at = ((size_t)group->row[g] * args->n_v_heads + head) * d + j;
+    size_t v_at = ((size_t)group->row[g] * (2 * args->n_k_heads + args->n_v_heads) +
+                   2 * args->n_k_heads + head) * d + j;
+    float v = j < d ? args->x[v_at] : 0.0f;
+    float delta = __fmul_rn(__fsub_rn(v, fold_sum8(predicted)), group->beta[g]);
+#pragma unroll
+    for (int e = 0; e < ELEMENTS; e++) {
+        uint32_t i = part + PARTS * (uint32_t)e;
+        if (WHOLE || i < d) {
+            s[e] = __fmaf_rn(k[i], delta, s[e]);
+            read[e % 2] = __fmaf_rn(s[e], q[i], read[e % 2]);
+        }
+    }
+    float out = fold_sum8(read);
+    if (part != 0 || j >= d)
+        return;
+    args->out[at] = out;
+    if (args->journal.k != NULL)
+        args->journal.delta[at] = delta;
+}
+
+template <int ELEMENTS, bool WHOLE>
+static __device__ void load(const float *state, uint32_t d, uint32_t j, float s[ELEMENTS])
+{
+#pragma unroll
+    for (int e = 0; e < ELEMENTS; e++) {
+        uint32_t i = threadIdx.x % PARTS + PARTS * (uint32_t)e;
+        s[e] = (WHOLE || i < d) && j < d ? state[(size_t)i * d + j] : 0.0f;
+    }
+}
+
+template <int ELEMENTS, bool WHOLE>
+static __device__ void save(float *state, uint32_t d, uint32_t j, const float s[ELEMENTS])
+{
+#pragma unroll
+    for (int e = 0; e < ELEMENTS; e++) {
+        uint32_t i = threadIdx.x % PARTS + PARTS * (uint32_t)e;
+        if ((WHOLE || i < d) && j < d)
+            state[(size_t)i * d + j] = s[e];
+    }
+}
+
+template <int ELEMENTS, bool WHOLE>
+static __global__ void __launch_bounds__(THREADS, 2) delta_net_kernel(struct delta_net_work work)
+{
+    __shared__ struct group group;
+    const struct delta_net_args *args = &work.args;
+    uint32_t head = blockIdx.y, d = args->d, j = blockIdx.x * COLUMNS + threadIdx.x / PARTS;
+    int32_t sequence = (int32_t)blockIdx.z;
+    size_t at = ((size_t)sequence * args->n_v_heads + head) * d * d;
+    const float *from = args->state_from != NULL ? args->state_from : args->state;
+    float s[ELEMENTS];
+    int n;
+    int32_t next = next_rows(args, sequence, 0, &group, &n);
+    if (n == 0)
+        return; /* its state stays as it is */
+    load<ELEMENTS, WHOLE>(from + at, d, j, s);
+    while (n > 0) {
+        __syncthreads();
+        prepare(&work, head, n, &group);
+        __syncthreads();
+        if (blockIdx.x == 0 && args->journal.k != NULL)
+            note(args, head, n, &group);
+        for (int g = 0; g < n; g++)
+            step<ELEMENTS, WHOLE>(args, head, j, &group, g, s);
+        __syncthreads();
+        next = next_rows(args, sequence, next, &group, &n);
+    }
+    save<ELEMENTS, WHOLE>(args->state + at, d, j, s);
+}
+
+cudaError_t cuda_launch_delta_net(const struct delta_net_args *args, struct cuda_fault fault,
+                                  cudaStream_t stream)
+{
+    struct delta_net_work work = {*args, fault};
+    dim3 grid(blocks_for(args->d, COLUMNS), args->n_v_heads, args->n_sequences);
+    if (args->d == 128)
+        return LAUNCH((delta_net_kernel<128 / PARTS, true>), grid, THREADS, stream, work);
+    if (args->d <= 64)
+        return LAUNCH((delta_net_kernel<64 / PARTS, false>), grid, THREADS, stream, work);
+    return LAUNCH((delta_net_kernel<MAX_STATE_DIM / PARTS, false>), grid, THREADS, stream, work);
+}

@@ -1,0 +1,44 @@
+/* kv_store.cu - keys and values of a batch into the cache, a thread an element. */
+#include "kernels/cuda/common.cuh"
+
+enum { THREADS = 128 };
+
+struct kv_store_work {
+    struct kv_store_args args;
+    struct cuda_fault fault;
+};
+
+/* False when the value became or was not finite: a finite float may be too large for a half. */
+static __device__ bool store(void *cache, enum kv_type type, size_t at, float value)
+{
+    if (type == KV_F32) {
+        ((float *)cache)[at] = value;
+        return !f32_not_finite(value);
+    }
+    uint16_t half = half_of_float(value);
+    ((uint16_t *)cache)[at] = half;
+    return (half & 0x7c00) != 0x7c00;
+}
+
+static __global__ void kv_store_kernel(struct kv_store_work work)
+{
+    const struct kv_cache *cache = &work.args.cache;
+    size_t n = (size_t)cache->n_kv_heads * cache->head_dim;
+    size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x, row = t / n;
+    if (row >= (size_t)work.args.n_rows)
+        return;
+    struct batch_row place = work.args.rows[row];
+    size_t at = ((size_t)place.sequence * cache->n_ctx + (size_t)place.position) * n + t % n;
+    bool k_finite = store(cache->k, cache->type, at, work.args.k[t]);
+    bool v_finite = store(cache->v, cache->type, at, work.args.v[t]);
+    if (!k_finite || !v_finite)
+        report_fault(work.fault, CUDA_KV_STORE, row);
+}
+
+cudaError_t cuda_launch_kv_store(const struct kv_store_args *args, struct cuda_fault fault,
+                                 cudaStream_t stream)
+{
+    struct kv_store_work work = {*args, fault};
+    size_t n = (size_t)args->n_rows * args->cache.n_kv_heads * args->cache.head_dim;
+    return LAUNCH(kv_store_kernel, blocks_for(n, THREADS), THREADS, stream, work);
+}

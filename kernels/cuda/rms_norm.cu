@@ -1,0 +1,60 @@
+/* rms_norm.cu - root-mean-square norm of rows or of groups inside rows, a block each. 64 threads hold
+ * the partials of sum64; wide rows have more threads for the scaling. */
+#include "kernels/cuda/common.cuh"
+
+enum { NARROW = 64, WIDE = 256 };
+
+struct rms_norm_work {
+    struct rms_norm_args args;
+    struct cuda_fault fault;
+};
+
+/* sum64(x^2) by the first 64 threads; every thread of the block gets it. */
+static __device__ float squares_block(const float *x, size_t n)
+{
+    __shared__ float partials[64];
+    unsigned lane = threadIdx.x;
+    if (lane < 64) {
+        float partial = 0.0f;
+#pragma unroll 8
+        for (size_t i = lane; i < n; i += 64) {
+            float value = x[i];
+            partial = __fmaf_rn(value, value, partial);
+        }
+        partials[lane] = partial;
+    }
+    __syncthreads();
+    if (lane < WARP) {
+        float sum = fold64_warp(partials[lane], partials[lane + WARP]);
+        if (lane == 0)
+            partials[0] = sum;
+    }
+    __syncthreads();
+    return partials[0];
+}
+
+static __global__ void rms_norm_kernel(struct rms_norm_work work)
+{
+    const struct rms_norm_args *args = &work.args;
+    size_t row = blockIdx.x / args->n_groups, group = blockIdx.x % args->n_groups;
+    const float *src = args->src + row * args->src_stride + group * args->src_group_stride;
+    float *dst = args->dst + row * args->dst_stride + group * args->dst_group_stride;
+    float squares = squares_block(src, args->n);
+    if (f32_not_finite(squares)) {
+        if (threadIdx.x == 0)
+            report_fault(work.fault, CUDA_RMS_NORM, row);
+        return;
+    }
+    float mean = __fdiv_rn(squares, (float)args->n);
+    float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args->eps)));
+    for (size_t i = threadIdx.x; i < args->n; i += blockDim.x)
+        dst[i] = __fmul_rn(__fmul_rn(src[i], scale), args->w[i]);
+}
+
+cudaError_t cuda_launch_rms_norm(const struct rms_norm_args *args, struct cuda_fault fault,
+                                 cudaStream_t stream)
+{
+    struct rms_norm_work work = {*args, fault};
+    unsigned blocks = (unsigned)((size_t)args->n_rows * args->n_groups);
+    return LAUNCH(rms_norm_kernel, blocks, args->n <= 512 ? NARROW : WIDE, stream, work);
+}

@@ -1,0 +1,34 @@
+/* cuda_ops.h - the operations that tests/gpu/test_cuda_ops.c compares. */
+#ifndef MTP_TESTS_GPU_CUDA_OPS_H
+#define MTP_TESTS_GPU_CUDA_OPS_H
+
+#include "tests/gpu/two_backends.h"
+
+/* The sizes of a model that the operations meet. */
+struct model_sizes {
+    const char *name;
+    bool large; /* too large for the definition in the time a test has */
+    uint32_t n_embd, n_heads, n_kv_heads, head_dim, n_rot;
+    uint32_t n_k_heads, n_v_heads, state_dim, n_taps, n_ff;
+    uint32_t n_experts, n_used; /* 0 without experts */
+    uint32_t n_vocabulary;
+};
+
+typedef void operation_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows,
+                             uint64_t seed);
+
+/* cuda_row_ops.c: rows by themselves */
+operation_cases embed_cases, quantize_cases, rms_norm_cases, add_cases, rope_cases, mul_silu_cases;
+operation_cases route_cases, moe_combine_cases, argmax_cases, gather_cases;
+/* cuda_state_ops.c: caches and state */
+operation_cases kv_store_cases, attention_cases, conv_cases, delta_net_cases;
+/* Rows of every length up to 17 chunks, and one of 20,000 positions; once. */
+void attention_contexts(struct two_backends *t);
+enum { LONG_CONTEXT = 20000 };
+
+/* cuda_fault_cases.c: faults, errors, memory; once */
+void fault_cases(struct two_backends *t);
+void memory_cases(struct two_backends *t);
+void error_cases(struct two_backends *t);
+
+#endif

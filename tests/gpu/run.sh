@@ -1,0 +1,16 @@
+#!/bin/sh
+# run.sh PROGRAM... - what `make check-gpu` runs. Status 77 and a reason where there is nothing to run on.
+set -u
+[ $# -gt 0 ] || { echo "check-gpu: this build has no CUDA backend (see the end of configure's output)"; exit 77; }
+command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+failed=0
+for program; do
+    echo "==== $program"
+    "$program"
+    status=$?
+    [ $status != 77 ] || exit 77 # it has said why
+    [ $status = 0 ] || failed=1
+    [ $status = 0 ] || echo "==== $program: status $status"
+done
+[ $failed = 0 ] && echo "check-gpu: passed"
+exit $failed
