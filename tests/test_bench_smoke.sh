@@ -68,9 +68,6 @@ program bench_kernels 1 'Q8_0' --mb 1 --n-in 512 --threads 2 --isa scalar Q8_0
 program bench_ops 2 'argmax' --rounds 1 $shapes
 program bench_rollback 12 ' of 4 |' 1
 program bench_tokenizer 12 'encode ' 64 1
-program mtpsynth 1 ' tensors, ' --preset tiny-moe --mix Q4_K_M --plan
-script roofline 2 '| cpu | 64x512 | Q4_K |' --smoke --build "$TEST_BUILDDIR" --no-step --threads 1 \
-    --shapes 64x512 --types Q4_K --widths 1,2
 suite mtp 3 'equal, 8 tokens'
 suite k 9 'equal, 8 tokens'
 suite strict 5 'equal, 8 tokens'
