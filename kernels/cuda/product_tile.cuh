@@ -10,7 +10,8 @@ enum { SHARED_BYTES = 227 * 1024, PARTS_STRIDE = 20 };
 
 template <int TYPE, int NT>
 struct tile_plan {
-    static constexpr int BLOCKS = NT == 1 ? 3 : 2; /* of threads, on a multiprocessor */
+    /* Of threads, on a multiprocessor: as many as registers allow. */
+    static constexpr int BLOCKS = NT == 1 && format<TYPE>::CLASS_K ? 3 : 2;
     /* Sums of the warps, twice: while one is folded the other is filled. */
     static constexpr int PARTS = PRODUCT_WARPS * 8 * NT * PARTS_STRIDE;
     static constexpr int PARTS_BYTES = 2 * PARTS * (int)sizeof(float);
@@ -27,7 +28,7 @@ struct spread {
 HOST_DEVICE struct spread spread_of(uint32_t n_in)
 {
     uint32_t n = (n_in + SUPER_BLOCK - 1) / SUPER_BLOCK;
-    uint32_t warps = n < PRODUCT_WARPS ? n : PRODUCT_WARPS;
+    uint32_t warps = n < (uint32_t)PRODUCT_WARPS ? n : (uint32_t)PRODUCT_WARPS;
     struct spread s = {n, warps, PRODUCT_WARPS / warps};
     return s;
 }

@@ -18,8 +18,21 @@ struct lane_inputs {
     uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
     uint2 mul[NT][2];
     float d[NT][2];
-    const struct act_block *of_value[NT][2];
+    const struct act_block *of_row[NT], *of_value[NT][2];
 };
+
+/* Whether the quants are read before the tile they are multiplied with has arrived: class S has no
+ * registers left for that with sixteen batch rows. */
+template <int TYPE, int NT>
+HOST_DEVICE constexpr bool reads_early()
+{
+    return format<TYPE>::CLASS_K || NT == 1;
+}
+
+DEVICE uint2 input_quants(const struct act_block *block, int j, int t)
+{
+    return pair_at((const uint8_t *)block->q + 32 * j + 8 * t);
+}
 
 /* block[nt][0] is row g's, block[nt][1 + i] that of row 2 t + i. */
 template <int TYPE, int NT>
@@ -27,9 +40,11 @@ DEVICE void load_inputs(const struct act_block *const block[NT][3], int t, struc
 {
 #pragma unroll
     for (int nt = 0; nt < NT; nt++) {
+        in->of_row[nt] = block[nt][0];
+        if (reads_early<TYPE, NT>())
 #pragma unroll
-        for (int j = 0; j < 8; j++)
-            in->q[nt][j] = pair_at((const uint8_t *)block[nt][0]->q + 32 * j + 8 * t);
+            for (int j = 0; j < 8; j++)
+                in->q[nt][j] = input_quants(block[nt][0], j, t);
         if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
             in->sums[nt] = pair_at((const uint8_t *)(block[nt][0]->bsum + 4 * t));
 #pragma unroll
@@ -163,7 +178,10 @@ struct sums_s {
 #pragma unroll
         for (int nt = 0; nt < NT; nt++) {
             int32_t c[4];
-            mma_32(c, a, in.q[nt][j]);
+            if (reads_early<TYPE, NT>())
+                mma_32(c, a, in.q[nt][j]);
+            else
+                mma_32(c, a, input_quants(in.of_row[nt], j, lane % 4));
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 float x_d = in.d[nt][i % 2], *p = &partial[nt][i][j];

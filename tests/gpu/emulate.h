@@ -5,6 +5,7 @@
 #define MTP_TESTS_GPU_EMULATE_H
 
 #include <math.h>
+#include <setjmp.h>
 #include <string.h>
 #include <ucontext.h>
 
@@ -42,16 +43,19 @@ struct emulated_copy {
 };
 struct emulated_thread {
     ucontext_t context;
-    bool done;
+    jmp_buf place; /* where it waits; a jump, unlike swapcontext, makes no system call */
+    bool started, done;
     uint64_t waits[2]; /* how often it has met its warp, the block */
     std::vector<std::vector<emulated_copy>> groups;
     std::vector<emulated_copy> open;
-    uint32_t exchanged[8];
+    uint32_t exchanged[2][8]; /* in turn: no lane is two exchanges ahead */
+    int turn;
     std::vector<uint8_t> stack;
 };
 static struct {
     std::vector<emulated_thread> threads;
     ucontext_t main;
+    jmp_buf scheduler;
     int running;
     std::function<void()> kernel;
     uint8_t *shared;
@@ -60,7 +64,8 @@ static struct {
 static inline emulated_thread &self_thread() { return emulated.threads[(size_t)emulated.running]; }
 static inline void emulated_yield()
 {
-    swapcontext(&self_thread().context, &emulated.main);
+    if (_setjmp(self_thread().place) == 0)
+        _longjmp(emulated.scheduler, 1);
     threadIdx.x = (uint32_t)emulated.running;
 }
 /* Waits until all others of [begin, end) that still run have come here as often. */
@@ -81,13 +86,13 @@ static inline void __syncthreads() { emulated_meet(1, 0, EMULATED_THREADS); }
 
 static inline void exchange(const uint32_t *words, int n)
 {
-    __syncwarp();
-    memcpy(self_thread().exchanged, words, 4 * (size_t)n);
+    self_thread().turn ^= 1;
+    memcpy(self_thread().exchanged[self_thread().turn], words, 4 * (size_t)n);
     __syncwarp();
 }
 static inline const uint32_t *of_lane(int lane)
 {
-    return emulated.threads[(size_t)(warp_begin() + lane)].exchanged;
+    return emulated.threads[(size_t)(warp_begin() + lane)].exchanged[self_thread().turn];
 }
 
 template <class T>
@@ -98,7 +103,6 @@ static inline T shuffled(T value, int from)
     exchange(&word, 1);
     if (from >= 0 && from < 32)
         memcpy(&value, of_lane(from), 4);
-    __syncwarp();
     return value;
 }
 template <class T>
@@ -115,7 +119,6 @@ static inline int32_t __reduce_add_sync(uint32_t, int32_t v)
     uint32_t sum = 0;
     for (int i = 0; i < 32; i++)
         sum += of_lane(i)[0];
-    __syncwarp();
     return (int32_t)sum;
 }
 
@@ -147,7 +150,6 @@ static inline void emulated_mma(int32_t c[4], const uint32_t *a, const uint32_t 
             c[i] += byte_of(of_lane(row % 8 * 4 + k % 16 / 4)[row / 8 + 2 * (k / 16)], k % 4, true) *
                     byte_of(of_lane(column * 4 + k % 16 / 4)[4 + k / 16], k % 4, b_signed);
     }
-    __syncwarp();
 }
 static inline void mma_32(int32_t c[4], const uint32_t a[4], uint2 b) { emulated_mma(c, a, &b.x, 2, true); }
 static inline void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
@@ -212,6 +214,20 @@ static inline void emulated_entry()
     threadIdx.x = (uint32_t)emulated.running;
     emulated.kernel();
     self_thread().done = true;
+    _longjmp(emulated.scheduler, 1);
+}
+
+/* Lets thread i run until it waits or ends. */
+static inline void emulated_resume(int i)
+{
+    emulated_thread &thread = emulated.threads[(size_t)i];
+    emulated.running = i;
+    if (thread.done || _setjmp(emulated.scheduler) != 0)
+        return;
+    if (thread.started)
+        _longjmp(thread.place, 1);
+    thread.started = true;
+    setcontext(&thread.context);
 }
 
 /* One block after the other. */
@@ -226,22 +242,20 @@ static inline void emulate(uint32_t grid_x, uint32_t grid_y, size_t shared_bytes
         blockIdx = {block % grid_x, block / grid_x};
         for (auto &thread : emulated.threads) {
             thread.stack.resize(EMULATED_STACK);
-            thread.done = false;
+            thread.started = thread.done = false;
+            thread.turn = 0;
             thread.waits[0] = thread.waits[1] = 0;
             thread.groups.clear();
             getcontext(&thread.context);
             thread.context.uc_stack.ss_sp = thread.stack.data();
             thread.context.uc_stack.ss_size = thread.stack.size();
-            thread.context.uc_link = &emulated.main;
+            thread.context.uc_link = &emulated.main; /* never reached */
             makecontext(&thread.context, emulated_entry, 0);
         }
         for (bool all = false; !all;) {
             all = true;
             for (int i = 0; i < EMULATED_THREADS; i++) {
-                if (emulated.threads[(size_t)i].done)
-                    continue;
-                emulated.running = i;
-                swapcontext(&emulated.main, &emulated.threads[(size_t)i].context);
+                emulated_resume(i);
                 all = all && emulated.threads[(size_t)i].done;
             }
         }
