@@ -58,6 +58,19 @@ DEVICE void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* Launched to overlap with the kernel before it (launch.h), a kernel may run up to here before that one
+ * has ended: what earlier kernels write is read after this, and nothing is written before. Every block
+ * comes here, so that a kernel ends after all that went before it. */
+DEVICE void wait_for_earlier()
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+/* The next kernel's blocks may take the place of those that have ended. */
+DEVICE void let_next_begin()
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
 /* Bytes of a and b picked by the selector's nibbles. */
 HOST_DEVICE uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
 {

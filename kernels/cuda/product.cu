@@ -10,6 +10,12 @@ uint32_t cuda_product_slots(const struct product *product)
     return slots < n ? slots : n;
 }
 
+/* 1: a product begins, and reads weights, while the kernel before it ends (device.cuh, wait_for_earlier).
+ * 0: when that has ended. */
+#ifndef MTP_CUDA_OVERLAP
+#define MTP_CUDA_OVERLAP 1
+#endif
+
 /* Blocks that share the units of one slot. With one slot as many as run at once; with more, several times
  * as many, so that slots without work leave no gap. */
 static uint32_t blocks_of_slot(uint32_t slots, uint32_t n_units, uint32_t resident)
@@ -38,7 +44,17 @@ cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, 
     void *arguments[] = {&copy};
     uint32_t slots = cuda_product_slots(product);
     dim3 grid(slots, blocks_of_slot(slots, n_units, (uint32_t)(processors * blocks)));
-    return cudaLaunchKernel(kernel, grid, dim3(PRODUCT_THREADS), arguments, shared_bytes, stream);
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(PRODUCT_THREADS);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &overlap;
+    config.numAttrs = MTP_CUDA_OVERLAP;
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 cudaError_t cuda_launch_product(const struct launch *launch)

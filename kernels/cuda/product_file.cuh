@@ -92,6 +92,8 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) file_product(const struct pro
 {
     __shared__ struct columns<FILE_COLUMNS> columns;
     __shared__ float parts[2][SEGMENTS][FILE_COLUMNS];
+    let_next_begin();
+    wait_for_earlier();
     find_columns(p, &columns);
     if (columns.n == 0)
         return;

@@ -99,6 +99,8 @@ template <int TYPE>
 __global__ void __launch_bounds__(PRODUCT_THREADS) float_product(const struct product p)
 {
     __shared__ struct columns<FLOAT_COLUMNS> columns;
+    let_next_begin();
+    wait_for_earlier();
     find_columns(p, &columns);
     const uint32_t warp = threadIdx.x / 32;
     const uint8_t *weights = p.weights + (size_t)columns.expert * p.expert_bytes;

@@ -173,12 +173,12 @@ DEVICE void add_segment(const struct product &p, const struct lane_rows<NT> &row
 
 template <int TYPE, int NT>
 DEVICE struct warp_reader<TYPE, NT> reader_of_warp(const struct product &p, const struct spread &spread,
-                                                   uint32_t expert, uint8_t *shared)
+                                                   uint8_t *shared)
 {
     const uint32_t warp = threadIdx.x / LANES, part = warp / spread.warps, share = warp % spread.warps;
     const uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
     struct warp_reader<TYPE, NT> r;
-    r.weights = p.weights + (size_t)expert * n_tiles * spread.n * tile<TYPE>::BYTES;
+    r.weights = p.weights;
     r.ring = shared + warp * tile_plan<TYPE, NT>::STAGES * tile<TYPE>::BYTES;
     bool whole = spread.n >= SEGMENTS;
     r.route.first = whole ? first_of_segment(spread.n, share) : share;
@@ -199,18 +199,25 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, (tile_plan<TYPE, NT>::BLOCKS)
 {
     __shared__ struct columns<8 * NT> columns;
     DYNAMIC_SHARED(shared);
+    using plan = tile_plan<TYPE, NT>;
+    const struct spread spread = spread_of(p.n_in);
+    const uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
+    const int warp = (int)threadIdx.x / LANES;
+    float *parts = (float *)(void *)shared;
+    struct warp_reader<TYPE, NT> reader = reader_of_warp<TYPE, NT>(p, spread, shared + plan::PARTS_BYTES);
+    const bool routed = p.start != NULL;
+    let_next_begin();
+    if (!routed)
+        reader.start();
+    wait_for_earlier();
     find_columns(p, &columns);
     if (columns.n == 0)
         return;
-    using plan = tile_plan<TYPE, NT>;
-    const struct spread spread = spread_of(p.n_in);
-    float *parts = (float *)(void *)shared;
-    struct warp_reader<TYPE, NT> reader =
-        reader_of_warp<TYPE, NT>(p, spread, columns.expert, shared + plan::PARTS_BYTES);
-    const int warp = (int)threadIdx.x / LANES;
+    if (routed) {
+        reader.weights += (size_t)columns.expert * n_tiles * spread.n * tile<TYPE>::BYTES;
+        reader.start();
+    }
     const struct lane_rows<NT> rows = rows_of_lane<NT>(columns, reader.lane, spread.n);
-    const uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
-    reader.start();
     int filled = 0;
     for (uint32_t at = blockIdx.y * spread.tiles; at < n_tiles; at += gridDim.y * spread.tiles) {
         if (at + warp / spread.warps < reader.route.n_tiles) {

@@ -2,7 +2,11 @@
  *
  * All pointers in the arguments are in the device's memory, activations at 64 bytes as act_block demands,
  * packed weights at 16. Nothing is waited for, and nothing in the device's memory is read by the host:
- * every launch can be captured in a graph. */
+ * every launch can be captured in a graph.
+ *
+ * A product may read its weights while earlier kernels of the stream still run; all else it reads, and all
+ * it writes, after they have ended. So weights must be complete before a product is launched: synchronise
+ * once after packing. Kernels launched after a product wait for it as usual. */
 #ifndef MTP_KERNELS_CUDA_PRODUCTS_H
 #define MTP_KERNELS_CUDA_PRODUCTS_H
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh - builds the test and the benchmark of the CUDA products without the rest of the tree:
 #     build.sh DIRECTORY [test|bench]...    then DIRECTORY/test_cuda_products, DIRECTORY/bench_cuda_products
-# NVCC, CC and JOBS may be set. Objects that are newer than every source are kept.
+# NVCC, NVCCFLAGS (say -DMTP_CUDA_OVERLAP=0), CC and JOBS may be set. Objects that are newer than every source are kept.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:?directory}
@@ -11,7 +11,7 @@ nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 mkdir -p "$out"
 
 c_flags="-std=gnu11 -O2 -ffp-contract=off -fno-fast-math -pthread -I$root -I$root/src -DMTP_HAVE_AVX2 -DMTP_HAVE_AVX512"
-cuda_flags="-std=c++17 -O3 -gencode arch=compute_90,code=sm_90 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I$root"
+cuda_flags="-std=c++17 -O3 -gencode arch=compute_90,code=sm_90 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I$root ${NVCCFLAGS:-}"
 
 sources() {
     for file in kernels/types.c kernels/cpu/backend.c kernels/cpu/parallel.c kernels/cpu/pack.c \

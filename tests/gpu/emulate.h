@@ -188,6 +188,9 @@ static inline void copy_wait()
     }
 }
 
+static inline void wait_for_earlier() {}
+static inline void let_next_begin() {}
+
 static inline uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
 {
     uint64_t bytes = (uint64_t)b << 32 | a;

@@ -37,6 +37,8 @@ void make_case(struct product_case *c, uint32_t type, uint32_t n_in, uint32_t n_
 /* n_rows rows of n_used different experts each; where own_inputs is set each pair has its own row of x. */
 void make_expert_case(struct product_case *c, uint32_t type, uint32_t n_in, uint32_t n_out,
                       uint32_t n_experts, int32_t n_rows, uint32_t n_used, bool own_inputs, uint64_t seed);
+/* The right answers for other floats x, all rows of them. */
+void answer_with(struct product_case *c, const float *x);
 void free_case(struct product_case *c);
 
 /* Whether y equals what is wanted, gaps between rows included; prints the first difference. */

@@ -25,7 +25,8 @@ struct counts {
     std::atomic<long> comparisons, mismatches;
 };
 static struct counts counts[MTP_TYPE_LIMIT];
-static std::mutex device; /* held by the case that uses it */
+static std::mutex device;    /* held by the case that uses it */
+static cudaStream_t stream; /* of all launches but graphs; waits for copies and is waited for by them */
 
 static void must(cudaError_t error, const char *what)
 {
@@ -75,7 +76,7 @@ static void pack(const struct weight *w, const struct room &file, const struct r
         struct room staged(n * w->row_bytes);
         must(cudaMemcpy(staged.at, file.at + row * w->row_bytes, staged.bytes, cudaMemcpyDeviceToDevice), "staging");
         must(cudaMemset(staged.at + staged.bytes, 0xff, GUARD), "cudaMemset");
-        must(cuda_launch_pack(w, staged.at, packed.at, row, n, 0), "cuda_launch_pack");
+        must(cuda_launch_pack(w, staged.at, packed.at, row, n, stream), "cuda_launch_pack");
         must(cudaDeviceSynchronize(), "packing");
         row += n;
     }
@@ -146,7 +147,7 @@ struct on_device {
     void matmul(int32_t n, bool use_packed)
     {
         struct matmul_args args = {weight(use_packed), x(), act(), output(), c->y_stride, n};
-        must(cuda_launch_matmul(&args, 0), "cuda_launch_matmul");
+        must(cuda_launch_matmul(&args, stream), "cuda_launch_matmul");
         char how[64];
         snprintf(how, sizeof how, "%s, first %d rows", use_packed ? "packed" : "file", n);
         compare(n, how);
@@ -156,7 +157,7 @@ struct on_device {
         struct expert_matmul_args args = {weight(use_packed), x(), act(), output(), c->y_stride, c->n, c->pairs_per_input,
                                           (const int32_t *)(const void *)order.at,
                                           (const int32_t *)(const void *)start.at, grouped};
-        must(cuda_launch_expert_matmul(&args, 0), "cuda_launch_expert_matmul");
+        must(cuda_launch_expert_matmul(&args, stream), "cuda_launch_expert_matmul");
         compare(c->n, use_packed ? grouped ? "experts, packed, grouped" : "experts, packed, one by one"
                                  : grouped ? "experts, file, grouped" : "experts, file, one by one");
     }
@@ -178,6 +179,92 @@ static void run_experts(const struct product_case *c, bool pieces)
     for (int use_packed = 0; use_packed <= (d.packed.data != NULL); use_packed++)
         for (int grouped = 0; grouped < 2; grouped++)
             d.experts(grouped != 0, use_packed != 0);
+}
+
+/* ---- chains ------------------------------------------------------------------------------------- */
+
+enum { LINKS = 10 };
+
+/* Few threads, so that it is still at work when the next kernel begins. */
+__global__ void copy_slowly(uint32_t *to, const uint32_t *from, size_t n)
+{
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+        to[i] = from[i];
+}
+
+/* Runs what `launch` puts into a stream, as a graph, twice. */
+static void run_graph(const std::function<void(cudaStream_t)> &launch)
+{
+    cudaStream_t own;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    must(cudaStreamCreateWithFlags(&own, cudaStreamNonBlocking), "cudaStreamCreate");
+    must(cudaStreamBeginCapture(own, cudaStreamCaptureModeThreadLocal), "capture");
+    launch(own);
+    must(cudaStreamEndCapture(own, &graph), "capture");
+    must(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+    must(cudaDeviceSynchronize(), "before the graph");
+    for (int i = 0; i < 2; i++)
+        must(cudaGraphLaunch(exec, own), "cudaGraphLaunch");
+    must(cudaStreamSynchronize(own), "the graph");
+    must(cudaGraphExecDestroy(exec), "cudaGraphExecDestroy");
+    must(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    must(cudaStreamDestroy(own), "cudaStreamDestroy");
+}
+
+/* Inputs are copied to one place, two products read them into another, and that is copied away. */
+static void run_copied_chain(const struct product_case *c)
+{
+    std::lock_guard<std::mutex> lock(device);
+    std::vector<struct on_device *> d;
+    for (int i = 0; i < LINKS; i++)
+        d.push_back(new on_device(&c[i], false));
+    struct room inputs(d[0]->inputs.bytes), y(d[0]->y.bytes);
+    for (int use_packed = 0; use_packed <= (d[0]->packed.data != NULL); use_packed++) {
+        for (int i = 0; i < LINKS; i++)
+            d[(size_t)i]->output();
+        must(cudaMemset(y.at, 0x5a, y.bytes), "cudaMemset");
+        run_graph([&](cudaStream_t graph) {
+            for (int i = 0; i < LINKS; i++) {
+                struct on_device *link = d[(size_t)i];
+                struct matmul_args args = {link->weight(use_packed != 0),
+                                           link->x() != NULL ? (const float *)(const void *)inputs.at : NULL,
+                                           link->act() != NULL ? (const struct act_block *)(const void *)inputs.at : NULL,
+                                           (float *)(void *)y.at, c->y_stride, c->n};
+                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)inputs.at, (uint32_t *)(void *)link->inputs.at,
+                                                   inputs.bytes / 4);
+                for (int twice = 0; twice < 2; twice++)
+                    must(cuda_launch_matmul(&args, graph), "cuda_launch_matmul");
+                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)link->y.at, (uint32_t *)(void *)y.at, y.bytes / 4);
+            }
+        });
+        for (int i = 0; i < LINKS; i++)
+            d[(size_t)i]->compare(c->n, use_packed != 0 ? "packed, in a graph" : "file, in a graph");
+    }
+    for (struct on_device *link : d)
+        delete link;
+}
+
+/* Each product reads the result of the one before. */
+static void run_direct_chain(const struct product_case *c)
+{
+    std::lock_guard<std::mutex> lock(device);
+    std::vector<struct on_device *> d;
+    for (int i = 0; i < LINKS; i++) {
+        d.push_back(new on_device(&c[i], false));
+        d.back()->output();
+    }
+    run_graph([&](cudaStream_t graph) {
+        for (size_t i = 0; i < LINKS; i++) {
+            const float *x = i == 0 ? d[0]->x() : (const float *)(const void *)d[i - 1]->y.at;
+            struct matmul_args args = {d[i]->weight(false), x, NULL, (float *)(void *)d[i]->y.at, c->y_stride, 1};
+            must(cuda_launch_matmul(&args, graph), "cuda_launch_matmul");
+        }
+    });
+    for (size_t i = 0; i < LINKS; i++)
+        d[i]->compare(1, "one after the other");
+    for (struct on_device *link : d)
+        delete link;
 }
 
 /* ---- the list of cases ------------------------------------------------------------------------- */
@@ -206,6 +293,32 @@ static void add_experts(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t n
     });
 }
 
+/* Products whose inputs come from the kernel just before them. */
+static void add_chains(uint32_t type)
+{
+    work.push_back([=] {
+        struct product_case c[LINKS];
+        for (int i = 0; i < LINKS; i++)
+            make_case(&c[i], type, 2048, 1536, 3, 20 + (uint64_t)i, FILL_RANDOM);
+        run_copied_chain(c);
+        for (int i = 0; i < LINKS; i++)
+            free_case(&c[i]);
+    });
+    if (type != MTP_TYPE_F32)
+        return;
+    work.push_back([=] {
+        struct product_case c[LINKS];
+        for (int i = 0; i < LINKS; i++) {
+            make_case(&c[i], type, 1536, 1536, 1, 40 + (uint64_t)i, FILL_RANDOM);
+            if (i > 0)
+                answer_with(&c[i], c[i - 1].wanted);
+        }
+        run_direct_chain(c);
+        for (int i = 0; i < LINKS; i++)
+            free_case(&c[i]);
+    });
+}
+
 static void add_type(uint32_t type)
 {
     static const uint32_t by_1[] = {1, 7, 63, 64, 66, 100, 300, 1024, 2048}, outputs[] = {1, 5, 16, 17, 40, 133},
@@ -229,6 +342,7 @@ static void add_type(uint32_t type)
         add_experts(type, sizes[3], 33, 16, 70, 3, seed % 2 == 1, seed + 9);
     }
     add_experts(type, sizes[0], 16, 1000, 30, 10, false, 12);
+    add_chains(type);
 }
 
 int main()
@@ -239,6 +353,7 @@ int main()
         return 77;
     }
     must(cudaSetDevice(0), "cudaSetDevice");
+    must(cudaStreamCreate(&stream), "cudaStreamCreate");
     for (uint32_t type : types)
         add_type(type);
     std::atomic<size_t> next(0);
