@@ -1,8 +1,8 @@
-/* bench_cuda_products.cu - microseconds and bytes a second of the CUDA products, against what a plain read
- * of the device's memory reaches. A time is that of one of 200 products in a graph; each reads another copy
- * of the weights, together at least four times the second cache. Products with N rows; experts: 8 of 256
- * a row, all different while there are enough.
- *     bench_cuda_products [--json] [TYPE]... */
+/* bench_cuda_products.cu - microseconds and bytes a second of the CUDA products, against what a plain
+ * read of the device's memory reaches. A time is that of one of 200 products in a graph; each reads
+ * another copy of the weights, together at least four times the second cache. Products with N rows;
+ * experts: 8 of 256 a row, all different while there are enough. bench_cuda_products [--json] [TYPE]...
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,8 @@ static T *device_memory(size_t n)
 /* Any bits but those of infinities and NaN; time does not depend on them. */
 __global__ void fill_words(uint32_t *words, size_t n, uint32_t seed)
 {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
         uint32_t z = (uint32_t)i * 2654435761u + seed;
         z = (z ^ z >> 15) * 0x2c1b3c6du;
         z = (z ^ z >> 12) * 0x297a2d39u;
@@ -103,7 +104,8 @@ static double read_ceiling(struct timer *timer)
     uint4 *from = device_memory<uint4>(bytes / 16);
     uint32_t *sink = device_memory<uint32_t>(1);
     must(cudaMemset(from, 1, bytes), "cudaMemset");
-    float ms = timer->median([&] { read_all<<<132 * 16, 512, 0, timer->stream>>>(from, bytes / 16, sink); });
+    float ms =
+        timer->median([&] { read_all<<<132 * 16, 512, 0, timer->stream>>>(from, bytes / 16, sink); });
     must(cudaGetLastError(), "read_all");
     must(cudaFree(from), "cudaFree");
     must(cudaFree(sink), "cudaFree");
@@ -117,8 +119,9 @@ struct shape {
     uint32_t n_out, n_in, n_experts;
 };
 static const struct shape shapes[] = {
-    {"2048x2048", 2048, 2048, 1},     {"8192x2048", 8192, 2048, 1},      {"5120x5120", 5120, 5120, 1},
-    {"17408x5120", 17408, 5120, 1},   {"5120x17408", 5120, 17408, 1},    {"248320x2048", 248320, 2048, 1},
+    {"2048x2048", 2048, 2048, 1},           {"8192x2048", 8192, 2048, 1},
+    {"5120x5120", 5120, 5120, 1},           {"17408x5120", 17408, 5120, 1},
+    {"5120x17408", 5120, 17408, 1},         {"248320x2048", 248320, 2048, 1},
     {"256x(512x2048)", 512, 2048, EXPERTS}, {"256x(2048x512)", 2048, 512, EXPERTS},
 };
 
@@ -133,8 +136,8 @@ struct bench {
     size_t room;
 };
 
-/* The pairs of n rows, several choices: in choice v, row r has experts 8 (r + v) .. 8 (r + v) + 7, round and
- * round, so that neighbouring products do not read the same ones. */
+/* The pairs of n rows, several choices: in choice v, row r has experts 8 (r + v) .. 8 (r + v) + 7, round
+ * and round, so that neighbouring products do not read the same ones. */
 static void make_pairs(struct bench *b, int32_t n)
 {
     std::vector<int32_t> order, start;
@@ -158,14 +161,23 @@ static void launch(struct bench *b, const struct shape *s, const struct weight *
         struct matmul_args args = {*w, b->x, b->act, b->y, s->n_out, n};
         must(cuda_launch_matmul(&args, b->timer.stream), "cuda_launch_matmul");
     } else {
-        struct expert_matmul_args args = {*w, b->x, b->act, b->y, s->n_out, n * USED, USED, b->order + choice * n * USED,
-                                          b->start + choice * (EXPERTS + 1), true};
+        struct expert_matmul_args args = {*w,
+                                          b->x,
+                                          b->act,
+                                          b->y,
+                                          s->n_out,
+                                          n * USED,
+                                          USED,
+                                          b->order + choice * n * USED,
+                                          b->start + choice * (EXPERTS + 1),
+                                          true};
         must(cuda_launch_expert_matmul(&args, b->timer.stream), "cuda_launch_expert_matmul");
     }
 }
 
 /* Milliseconds of one product of n rows, from a graph of many. */
-static float time_products(struct bench *b, const struct shape *s, struct weight w, size_t bytes, bool packed, int32_t n)
+static float time_products(struct bench *b, const struct shape *s, struct weight w, size_t bytes,
+                           bool packed, int32_t n)
 {
     const size_t copies = std::max((size_t)1, std::min(b->room / bytes, (size_t)NODES));
     const int nodes = n > 16 ? 10 : NODES;
@@ -186,19 +198,24 @@ static float time_products(struct bench *b, const struct shape *s, struct weight
     return ms / nodes;
 }
 
-static void report(struct bench *b, const char *type, const char *shape, const char *form, int32_t n, double bytes, float ms)
+static void report(struct bench *b, const char *type, const char *shape, const char *form, int32_t n,
+                   double bytes, float ms)
 {
     double rate = bytes / (ms * 1e6);
     if (n == 1)
         b->first_time = ms;
-    printf(b->json ? "{\"type\": \"%s\", \"shape\": \"%s\", \"form\": \"%s\", \"rows\": %d, \"mb\": %.2f, \"us\": %.2f, "
-                     "\"gb_s\": %.0f, \"of_ceiling\": %.3f, \"of_one_row\": %.2f}\n"
-                   : "%-8s %-15s %-6s %4d %8.2f MB %9.2f us %6.0f GB/s %6.3f of the ceiling %7.2f of one row\n",
-           type, shape, form, n, bytes / 1e6, ms * 1e3, rate, rate / b->ceiling, ms / b->first_time);
+    printf(
+        b->json
+            ? "{\"type\": \"%s\", \"shape\": \"%s\", \"form\": \"%s\", \"rows\": %d, \"mb\": %.2f, "
+              "\"us\": %.2f, "
+              "\"gb_s\": %.0f, \"of_ceiling\": %.3f, \"of_one_row\": %.2f}\n"
+            : "%-8s %-15s %-6s %4d %8.2f MB %9.2f us %6.0f GB/s %6.3f of the ceiling %7.2f of one row\n",
+        type, shape, form, n, bytes / 1e6, ms * 1e3, rate, rate / b->ceiling, ms / b->first_time);
     fflush(stdout);
 }
 
-static void bench_shape(struct bench *b, uint32_t type, const struct shape *s, bool packed, const std::vector<int32_t> &rows)
+static void bench_shape(struct bench *b, uint32_t type, const struct shape *s, bool packed,
+                        const std::vector<int32_t> &rows)
 {
     const struct type_info *info = type_info(type);
     size_t row = s->n_in / info->block_elements * info->block_bytes;
@@ -209,7 +226,8 @@ static void bench_shape(struct bench *b, uint32_t type, const struct shape *s, b
     for (int32_t n : rows) {
         make_pairs(b, n);
         double read = (double)bytes * std::min(n * USED, (int32_t)s->n_experts) / s->n_experts;
-        report(b, info->name, s->name, packed ? "packed" : "file", n, read, time_products(b, s, w, bytes, packed, n));
+        report(b, info->name, s->name, packed ? "packed" : "file", n, read,
+               time_products(b, s, w, bytes, packed, n));
     }
 }
 
@@ -233,7 +251,8 @@ static void prepare(struct bench *b, int argc, char **argv)
     b->weights = device_memory<uint8_t>(b->room);
     b->act = device_memory<struct act_block>((size_t)MOST_ROWS * act_blocks(17408));
     b->x = device_memory<float>((size_t)MOST_ROWS * 17408);
-    b->y = device_memory<float>((size_t)MOST_ROWS * 17408 + (size_t)16 * 248320 + (size_t)MOST_ROWS * USED * 2048);
+    b->y = device_memory<float>((size_t)MOST_ROWS * 17408 + (size_t)16 * 248320 +
+                                (size_t)MOST_ROWS * USED * 2048);
     b->order = device_memory<int32_t>(CHOICES * MOST_ROWS * USED);
     b->start = device_memory<int32_t>(CHOICES * (EXPERTS + 1));
     fill(b->weights, b->room);
@@ -244,10 +263,12 @@ static void prepare(struct bench *b, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static const uint32_t common[] = {MTP_TYPE_Q4_K, MTP_TYPE_Q5_K, MTP_TYPE_Q6_K, MTP_TYPE_Q8_0, MTP_TYPE_Q3_K, MTP_TYPE_Q4_0},
-                          others[] = {MTP_TYPE_Q2_K,   MTP_TYPE_Q4_1,    MTP_TYPE_Q5_0,   MTP_TYPE_Q5_1,  MTP_TYPE_IQ4_NL,
-                                      MTP_TYPE_IQ4_XS, MTP_TYPE_MXFP4,   MTP_TYPE_IQ2_XXS, MTP_TYPE_IQ2_XS, MTP_TYPE_IQ2_S,
-                                      MTP_TYPE_IQ3_XXS, MTP_TYPE_IQ3_S};
+    static const uint32_t common[] = {MTP_TYPE_Q4_K, MTP_TYPE_Q5_K, MTP_TYPE_Q6_K,
+                                      MTP_TYPE_Q8_0, MTP_TYPE_Q3_K, MTP_TYPE_Q4_0},
+                          others[] = {MTP_TYPE_Q2_K,  MTP_TYPE_Q4_1,    MTP_TYPE_Q5_0,
+                                      MTP_TYPE_Q5_1,  MTP_TYPE_IQ4_NL,  MTP_TYPE_IQ4_XS,
+                                      MTP_TYPE_MXFP4, MTP_TYPE_IQ2_XXS, MTP_TYPE_IQ2_XS,
+                                      MTP_TYPE_IQ2_S, MTP_TYPE_IQ3_XXS, MTP_TYPE_IQ3_S};
     int n = 0;
     if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) {
         printf("bench_cuda_products: no CUDA device\n");

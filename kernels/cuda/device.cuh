@@ -1,5 +1,5 @@
 /* device.cuh - what the product kernels use of the device, and nothing else: rounded float operations,
- * int8 products, asynchronous copies, exchanges inside a warp. tests/gpu/emulate.h gives the same names
+ * int8 products, asynchronous copies, exchanges inside a warp. tests/gpu/emulate.hh gives the same names
  * for the host, so that the kernels' own code is tested without a GPU. */
 #ifndef MTP_KERNELS_CUDA_DEVICE_CUH
 #define MTP_KERNELS_CUDA_DEVICE_CUH
@@ -7,7 +7,7 @@
 #include "kernels/cuda/headers.h"
 
 #ifdef MTP_CUDA_EMULATED
-#include "tests/gpu/emulate.h"
+#include "tests/gpu/emulate.hh"
 #else
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -21,24 +21,26 @@
  * of c the rows g (c[0], c[1]) and g + 8 (c[2], c[3]), columns 2 t and 2 t + 1. */
 DEVICE void mma_32(int32_t c[4], const uint32_t a[4], uint2 b)
 {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},"
-        "{%10,%10,%10,%10};"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%10,%10,%10};"
+                 : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
 }
 
 /* The same for 16 elements, signed times signed and signed times unsigned bytes. */
 DEVICE void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5},{%6},{%7,%7,%7,%7};"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a0), "r"(a1), "r"(b), "r"(0));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3},{%4,%5},{%6},{%7,%7,%7,%7};"
+                 : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+                 : "r"(a0), "r"(a1), "r"(b), "r"(0));
 }
 DEVICE void mma_16_unsigned(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32 {%0,%1,%2,%3},{%4,%5},{%6},{%7,%7,%7,%7};"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a0), "r"(a1), "r"(b), "r"(0));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32 "
+                 "{%0,%1,%2,%3},{%4,%5},{%6},{%7,%7,%7,%7};"
+                 : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+                 : "r"(a0), "r"(a1), "r"(b), "r"(0));
 }
 
 /* 16 bytes to shared memory, past the first cache. */

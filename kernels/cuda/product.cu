@@ -29,6 +29,19 @@ static uint32_t blocks_of_slot(uint32_t slots, uint32_t n_units, uint32_t reside
     return (n_units + rounds - 1) / rounds;
 }
 
+/* Lets `blocks` blocks of that much shared memory run on a multiprocessor; the rest of it is cache. */
+static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_bytes)
+{
+    enum { MOST = 228 * 1024, OF_SYSTEM = 2048 };
+    cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    if (error != cudaSuccess)
+        return error;
+    int percent = (int)(((size_t)blocks * (shared_bytes + OF_SYSTEM) * 100 + MOST - 1) / MOST);
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                percent < 100 ? percent : 100);
+}
+
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
                              size_t shared_bytes, cudaStream_t stream)
 {
@@ -37,7 +50,7 @@ cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, 
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess && shared_bytes > 0)
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+        error = allow_shared(kernel, blocks, shared_bytes);
     if (error != cudaSuccess)
         return error;
     struct product copy = *product;

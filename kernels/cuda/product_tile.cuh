@@ -17,7 +17,9 @@ struct tile_plan {
     static constexpr int PARTS_BYTES = 2 * PARTS * (int)sizeof(float);
     static constexpr int ROOM = SHARED_BYTES / BLOCKS - 1536 - PARTS_BYTES;
     static constexpr int FIT = ROOM / (PRODUCT_WARPS * tile<TYPE>::BYTES);
-    static constexpr int STAGES = FIT < 2 ? 2 : FIT > 4 ? 4 : FIT;
+    /* With sixteen batch rows, what is not taken serves better as first cache of the activations. */
+    static constexpr int MOST = NT == 1 ? 4 : 3;
+    static constexpr int STAGES = FIT < 2 ? 2 : FIT > MOST ? MOST : FIT;
     static constexpr int BYTES = PARTS_BYTES + PRODUCT_WARPS * STAGES * tile<TYPE>::BYTES;
 };
 

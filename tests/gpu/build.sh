@@ -1,6 +1,7 @@
 #!/bin/sh
 # build.sh - builds the test and the benchmark of the CUDA products without the rest of the tree:
-#     build.sh DIRECTORY [test|bench]...    then DIRECTORY/test_cuda_products, DIRECTORY/bench_cuda_products
+#     build.sh DIRECTORY [test|bench]...
+# then run DIRECTORY/test_cuda_products and DIRECTORY/bench_cuda_products.
 # NVCC, NVCCFLAGS (say -DMTP_CUDA_OVERLAP=0), CC and JOBS may be set. Objects that are newer than every source are kept.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -10,8 +11,13 @@ shift
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 mkdir -p "$out"
 
-c_flags="-std=gnu11 -O2 -ffp-contract=off -fno-fast-math -pthread -I$root -I$root/src -DMTP_HAVE_AVX2 -DMTP_HAVE_AVX512"
-cuda_flags="-std=c++17 -O3 -gencode arch=compute_90,code=sm_90 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I$root ${NVCCFLAGS:-}"
+c_flags="-std=gnu11 -O2 -ffp-contract=off -fno-fast-math -pthread -I$root -I$root/src"
+c_flags="$c_flags -DMTP_HAVE_AVX2 -DMTP_HAVE_AVX512"
+avx2_flags="-mavx2 -mfma -mf16c"
+avx512_flags="$avx2_flags -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx512dq"
+target="-gencode arch=compute_90,code=sm_90"
+cuda_flags="-std=c++17 -O3 $target -fmad=false -prec-div=true -prec-sqrt=true -ftz=false -I$root"
+cuda_flags="$cuda_flags ${NVCCFLAGS:-}"
 
 sources() {
     for file in kernels/types.c kernels/cpu/backend.c kernels/cpu/parallel.c kernels/cpu/pack.c \
@@ -31,22 +37,24 @@ sources() {
 cd "$root"
 {
     echo "all:"
-    newest="$(find kernels tests/gpu bench -name '*.h' -o -name '*.cuh' | tr '\n' ' ') kernels/cpu/scalar/iq_tables.c"
+    newest=$(find kernels tests -name '*.h' -o -name '*.cuh' -o -name iq_tables.c | tr '\n' ' ')
     for file in $(sources "$@"); do
         object=$out/$(echo "$file" | tr / _).o
         echo "all: $object"
         echo "$object: $file $newest"
         case $file in
-        *.cu) echo "	$nvcc $cuda_flags -c $file -o $object" ;;
-        kernels/cpu/avx512/*) echo "	${CC:-gcc} $c_flags -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx512dq -c $file -o $object" ;;
-        kernels/cpu/avx2/*) echo "	${CC:-gcc} $c_flags -mavx2 -mfma -mf16c -c $file -o $object" ;;
-        *) echo "	${CC:-gcc} $c_flags -c $file -o $object" ;;
+        *.cu) compile="$nvcc $cuda_flags" ;;
+        kernels/cpu/avx512/*) compile="${CC:-gcc} $c_flags $avx512_flags" ;;
+        kernels/cpu/avx2/*) compile="${CC:-gcc} $c_flags $avx2_flags" ;;
+        *) compile="${CC:-gcc} $c_flags" ;;
         esac
+        echo "	$compile -c $file -o $object"
     done
 } >"$out/objects.mk"
 make -s -j "${JOBS:-$(nproc)}" -f "$out/objects.mk"
 common=$(sed -n 's/^all: //p' "$out/objects.mk" | grep -v -e test_cuda -e bench_cuda)
 for program in "$@"; do
     name=${program}_cuda_products
-    "$nvcc" -gencode arch=compute_90,code=sm_90 -o "$out/$name" "$out"/*_"$name.cu.o" $common -lpthread -lm
+    # shellcheck disable=SC2086
+    "$nvcc" $target -o "$out/$name" "$out"/*_"$name.cu.o" $common -lpthread -lm
 done

@@ -24,8 +24,8 @@ static void *memory(size_t bytes)
 
 static uint16_t half_of(struct numbers *numbers, enum case_fill fill)
 {
-    static const uint16_t special[] = {0x7bff, 0xfbff, 0x0001, 0x8001, 0x0000, 0x8000, 0x03ff, 0x2e66,
-                                       0xae66, 0x0400, 0x7c00, 0xfc00, 0x7e01, 0x7d00};
+    static const uint16_t special[] = {0x7bff, 0xfbff, 0x0001, 0x8001, 0x0000, 0x8000, 0x03ff,
+                                       0x2e66, 0xae66, 0x0400, 0x7c00, 0xfc00, 0x7e01, 0x7d00};
     if (fill == FILL_RANDOM)
         return f32_to_f16(next_unit(numbers) * 0.05f);
     return special[next_below(numbers, fill == FILL_INFINITE ? 14 : 10)];
@@ -33,11 +33,15 @@ static uint16_t half_of(struct numbers *numbers, enum case_fill fill)
 
 static void fill_block(struct numbers *numbers, uint32_t type, uint8_t *block, enum case_fill fill)
 {
-    static const int bytes[N_FILLS] = {[FILL_ONES] = 255, [FILL_55] = 0x55, [FILL_80] = 0x80, [FILL_7F] = 0x7f};
+    static const int bytes[N_FILLS] = {
+        [FILL_ONES] = 255, [FILL_55] = 0x55, [FILL_80] = 0x80, [FILL_7F] = 0x7f};
     const struct type_info *info = type_info(type);
     for (uint32_t i = 0; i < info->block_bytes; i++)
         block[i] = fill >= FILL_ONES ? (uint8_t)bytes[fill] : (uint8_t)next_bits(numbers);
-    size_t at = type == MTP_TYPE_Q2_K ? 80 : type == MTP_TYPE_Q3_K ? 108 : type == MTP_TYPE_Q6_K ? 208 : 0;
+    size_t at = type == MTP_TYPE_Q2_K   ? 80
+                : type == MTP_TYPE_Q3_K ? 108
+                : type == MTP_TYPE_Q6_K ? 208
+                                        : 0;
     if (type == MTP_TYPE_MXFP4) {
         block[0] = (uint8_t)(fill == FILL_RANDOM     ? 118 + next_below(numbers, 8)
                              : fill == FILL_INFINITE ? next_below(numbers, 256)
@@ -142,7 +146,8 @@ enum { SCALAR_PRODUCTS = 200000 };
 static void answer_row(const struct product_case *c, int32_t y_row, uint32_t expert)
 {
     double products = (double)c->w.n_in * c->w.n_out * c->n;
-    const struct cpu_kernels *cpu = products < SCALAR_PRODUCTS ? cpu_kernels_scalar() : cpu_kernels_best();
+    const struct cpu_kernels *cpu =
+        products < SCALAR_PRODUCTS ? cpu_kernels_scalar() : cpu_kernels_best();
     size_t input = (size_t)(y_row / c->pairs_per_input);
     const float *x = c->x == NULL ? NULL : c->x + input * c->w.n_in;
     const struct act_block *act = c->act == NULL ? NULL : c->act + input * act_blocks(c->w.n_in);
@@ -192,9 +197,11 @@ void make_expert_case(struct product_case *c, uint32_t type, uint32_t n_in, uint
     make_inputs(c, &numbers, FILL_RANDOM);
     make_room(c);
     uint32_t *chosen = memory((size_t)c->n * sizeof *chosen);
-    int32_t *order = memory((size_t)c->n * sizeof *order), *start = memory((n_experts + 1) * sizeof *start);
+    int32_t *order = memory((size_t)c->n * sizeof *order),
+            *start = memory((n_experts + 1) * sizeof *start);
     for (int32_t p = 0; p < c->n; p++) {
-        uint32_t rank = (uint32_t)p % n_used, first = p % (int32_t)n_used == 0 ? 0 : chosen[p - (int32_t)rank];
+        uint32_t rank = (uint32_t)p % n_used,
+                 first = p % (int32_t)n_used == 0 ? 0 : chosen[p - (int32_t)rank];
         chosen[p] = rank == 0 ? next_below(&numbers, n_experts) : (first + rank) % n_experts;
         answer_row(c, p, chosen[p]);
     }
@@ -233,9 +240,10 @@ bool report_difference(const struct product_case *c, const float *y, const char 
             if (wanted == got || (is_nan(wanted) && is_nan(got)))
                 continue;
             printf("MISMATCH %s %s: n_in %u, n_out %u, %d rows, %u experts: row %d, output %zu%s: wanted "
-                   "%08x (%a), got %08x (%a)\n", type_info(c->w.type)->name, how, c->w.n_in, c->w.n_out,
-                   c->n, c->w.n_experts, r, o, o >= c->w.n_out ? " (past the end)" : "", wanted,
-                   (double)f32_from_bits(wanted), got, (double)f32_from_bits(got));
+                   "%08x (%a), got %08x (%a)\n",
+                   type_info(c->w.type)->name, how, c->w.n_in, c->w.n_out, c->n, c->w.n_experts, r, o,
+                   o >= c->w.n_out ? " (past the end)" : "", wanted, (double)f32_from_bits(wanted), got,
+                   (double)f32_from_bits(got));
             return false;
         }
     return true;

@@ -1,4 +1,4 @@
-/* The product kernels' own code, run on the host thread by thread (emulate.h), equals the scalar
+/* The product kernels' own code, run on the host thread by thread (emulate.hh), equals the scalar
  * definition: every type, packed and as in the file, experts, odd sizes, values at the bounds. */
 #define MTP_CUDA_EMULATED
 #include <stdio.h>
@@ -38,8 +38,14 @@ static uint8_t *packed(const struct weight *w)
     for (uint64_t first = 0, n = of_expert > 1 ? 1 : w->n_experts * of_expert;
          first < w->n_experts * of_expert; first += n, n = w->n_experts * of_expert - first) {
         uint64_t row = row_of_sixteen(first, w->n_out);
-        struct packing p = {(const uint8_t *)w->data + row * w->row_bytes, dst, w->row_bytes, first, n,
-                            w->n_out, w->n_in / SUB_BLOCK, (uint32_t)blocks};
+        struct packing p = {(const uint8_t *)w->data + row * w->row_bytes,
+                            dst,
+                            w->row_bytes,
+                            first,
+                            n,
+                            w->n_out,
+                            w->n_in / SUB_BLOCK,
+                            (uint32_t)blocks};
         emulate((uint32_t)((n * blocks * LANES + 255) / 256), 1, 0, [=] { pack_tiles<TYPE>(p); });
     }
     return dst;
@@ -71,8 +77,20 @@ static void compare(const struct product_case *c, const float *y, const char *ho
 template <int TYPE>
 static void run_case(const struct product_case *c)
 {
-    struct product p = {(const uint8_t *)c->w.data, c->w.row_bytes, c->w.expert_bytes, c->act, c->x, NULL,
-                        c->y_stride, c->order, c->start, c->n, c->pairs_per_input, 1, c->w.n_in, c->w.n_out,
+    struct product p = {(const uint8_t *)c->w.data,
+                        c->w.row_bytes,
+                        c->w.expert_bytes,
+                        c->act,
+                        c->x,
+                        NULL,
+                        c->y_stride,
+                        c->order,
+                        c->start,
+                        c->n,
+                        c->pairs_per_input,
+                        1,
+                        c->w.n_in,
+                        c->w.n_out,
                         c->w.n_experts};
     p.y = (float *)malloc(c->y_bytes);
     for (int alone = 0; alone <= (c->order != NULL); alone++) {
@@ -109,7 +127,9 @@ static void run_type(bool quick)
     static const uint32_t outputs[] = {1, 17, 33, 5};
     static const int32_t rows[] = {1, 3, 9, 17};
     const struct type_info *info = type_info(TYPE);
-    const uint32_t *sizes = info->block_elements == 1 ? by_1 : info->block_elements == 32 ? by_32 : by_256;
+    const uint32_t *sizes = info->block_elements == 1    ? by_1
+                            : info->block_elements == 32 ? by_32
+                                                         : by_256;
     for (int i = 0; i < 4; i++)
         for (int fill = 0; fill < N_FILLS; fill += quick ? 3 : 1) {
             struct product_case c;
@@ -125,7 +145,8 @@ static void run_type(bool quick)
         run_case<TYPE>(&c);
         free_case(&c);
     }
-    printf("%-8s %ld comparisons, %ld mismatches\n", info->name, comparisons - before, mismatches - wrong);
+    printf("%-8s %ld comparisons, %ld mismatches\n", info->name, comparisons - before,
+           mismatches - wrong);
     fflush(stdout);
 }
 

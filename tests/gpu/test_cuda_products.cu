@@ -16,16 +16,17 @@
 #include "tests/gpu/product_cases.h"
 
 static const uint32_t types[] = {
-    MTP_TYPE_F32,  MTP_TYPE_F16,  MTP_TYPE_BF16,    MTP_TYPE_Q8_0,   MTP_TYPE_Q4_0,  MTP_TYPE_Q4_1,    MTP_TYPE_Q5_0,
-    MTP_TYPE_Q5_1, MTP_TYPE_Q2_K, MTP_TYPE_Q3_K,    MTP_TYPE_Q4_K,   MTP_TYPE_Q5_K,  MTP_TYPE_Q6_K,    MTP_TYPE_IQ4_NL,
-    MTP_TYPE_IQ4_XS, MTP_TYPE_MXFP4, MTP_TYPE_IQ2_XXS, MTP_TYPE_IQ2_XS, MTP_TYPE_IQ2_S, MTP_TYPE_IQ3_XXS, MTP_TYPE_IQ3_S,
+    MTP_TYPE_F32,   MTP_TYPE_F16,     MTP_TYPE_BF16,   MTP_TYPE_Q8_0,  MTP_TYPE_Q4_0,    MTP_TYPE_Q4_1,
+    MTP_TYPE_Q5_0,  MTP_TYPE_Q5_1,    MTP_TYPE_Q2_K,   MTP_TYPE_Q3_K,  MTP_TYPE_Q4_K,    MTP_TYPE_Q5_K,
+    MTP_TYPE_Q6_K,  MTP_TYPE_IQ4_NL,  MTP_TYPE_IQ4_XS, MTP_TYPE_MXFP4, MTP_TYPE_IQ2_XXS, MTP_TYPE_IQ2_XS,
+    MTP_TYPE_IQ2_S, MTP_TYPE_IQ3_XXS, MTP_TYPE_IQ3_S,
 };
 
 struct counts {
     std::atomic<long> comparisons, mismatches;
 };
 static struct counts counts[MTP_TYPE_LIMIT];
-static std::mutex device;    /* held by the case that uses it */
+static std::mutex device;   /* held by the case that uses it */
 static cudaStream_t stream; /* of all launches but graphs; waits for copies and is waited for by them */
 
 static void must(cudaError_t error, const char *what)
@@ -74,7 +75,8 @@ static void pack(const struct weight *w, const struct room &file, const struct r
     for (uint64_t row = 0; row < (uint64_t)w->n_out * w->n_experts;) {
         uint64_t n = pieces ? std::min(step, (uint64_t)w->n_out - row % w->n_out) : step;
         struct room staged(n * w->row_bytes);
-        must(cudaMemcpy(staged.at, file.at + row * w->row_bytes, staged.bytes, cudaMemcpyDeviceToDevice), "staging");
+        must(cudaMemcpy(staged.at, file.at + row * w->row_bytes, staged.bytes, cudaMemcpyDeviceToDevice),
+             "staging");
         must(cudaMemset(staged.at + staged.bytes, 0xff, GUARD), "cudaMemset");
         must(cuda_launch_pack(w, staged.at, packed.at, row, n, stream), "cuda_launch_pack");
         must(cudaDeviceSynchronize(), "packing");
@@ -90,13 +92,16 @@ struct on_device {
 
     static size_t input_bytes(const struct product_case *c)
     {
-        return (size_t)c->n_inputs * (c->act != NULL ? act_blocks(c->w.n_in) * sizeof *c->act : c->w.n_in * sizeof *c->x);
+        return (size_t)c->n_inputs *
+               (c->act != NULL ? act_blocks(c->w.n_in) * sizeof *c->act : c->w.n_in * sizeof *c->x);
     }
     on_device(const struct product_case *of, bool pieces)
-        : c(of), weights(of->w.expert_bytes * of->w.n_experts, of->w.data), packed_weights(cuda_pack_bytes(&of->w)),
+        : c(of), weights(of->w.expert_bytes * of->w.n_experts, of->w.data),
+          packed_weights(cuda_pack_bytes(&of->w)),
           inputs(input_bytes(of), of->act != NULL ? (const void *)of->act : (const void *)of->x),
           order(of->order != NULL ? 4 * (size_t)of->n : 0, of->order),
-          start(of->start != NULL ? 4 * ((size_t)of->w.n_experts + 1) : 0, of->start), y(of->y_bytes), packed()
+          start(of->start != NULL ? 4 * ((size_t)of->w.n_experts + 1) : 0, of->start), y(of->y_bytes),
+          packed()
     {
         packed.data = packed_weights.bytes > 0 ? packed_weights.at : NULL;
         if (packed.data != NULL)
@@ -133,14 +138,16 @@ struct on_device {
         must(cudaMemcpy(got.data(), y.at, y.bytes, cudaMemcpyDeviceToHost), how);
         struct product_case first = *c;
         first.n = n;
-        bool untouched = std::all_of(got.begin() + (ptrdiff_t)((size_t)n * c->y_stride), got.end(), [](float v) {
-            uint32_t bits;
-            memcpy(&bits, &v, 4);
-            return bits == 0x5a5a5a5au;
-        });
+        bool untouched =
+            std::all_of(got.begin() + (ptrdiff_t)((size_t)n * c->y_stride), got.end(), [](float v) {
+                uint32_t bits;
+                memcpy(&bits, &v, 4);
+                return bits == 0x5a5a5a5au;
+            });
         counts[c->w.type].comparisons++;
         if (!untouched)
-            printf("MISMATCH %s %s: rows past %d of %d written\n", type_info(c->w.type)->name, how, n, c->n);
+            printf("MISMATCH %s %s: rows past %d of %d written\n", type_info(c->w.type)->name, how, n,
+                   c->n);
         if (!report_difference(&first, got.data(), how) || !untouched)
             counts[c->w.type].mismatches++;
     }
@@ -154,12 +161,20 @@ struct on_device {
     }
     void experts(bool grouped, bool use_packed)
     {
-        struct expert_matmul_args args = {weight(use_packed), x(), act(), output(), c->y_stride, c->n, c->pairs_per_input,
+        struct expert_matmul_args args = {weight(use_packed),
+                                          x(),
+                                          act(),
+                                          output(),
+                                          c->y_stride,
+                                          c->n,
+                                          c->pairs_per_input,
                                           (const int32_t *)(const void *)order.at,
-                                          (const int32_t *)(const void *)start.at, grouped};
+                                          (const int32_t *)(const void *)start.at,
+                                          grouped};
         must(cuda_launch_expert_matmul(&args, stream), "cuda_launch_expert_matmul");
         compare(c->n, use_packed ? grouped ? "experts, packed, grouped" : "experts, packed, one by one"
-                                 : grouped ? "experts, file, grouped" : "experts, file, one by one");
+                      : grouped  ? "experts, file, grouped"
+                                 : "experts, file, one by one");
     }
 };
 
@@ -227,15 +242,19 @@ static void run_copied_chain(const struct product_case *c)
         run_graph([&](cudaStream_t graph) {
             for (int i = 0; i < LINKS; i++) {
                 struct on_device *link = d[(size_t)i];
-                struct matmul_args args = {link->weight(use_packed != 0),
-                                           link->x() != NULL ? (const float *)(const void *)inputs.at : NULL,
-                                           link->act() != NULL ? (const struct act_block *)(const void *)inputs.at : NULL,
-                                           (float *)(void *)y.at, c->y_stride, c->n};
-                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)inputs.at, (uint32_t *)(void *)link->inputs.at,
-                                                   inputs.bytes / 4);
+                struct matmul_args args = {
+                    link->weight(use_packed != 0),
+                    link->x() != NULL ? (const float *)(const void *)inputs.at : NULL,
+                    link->act() != NULL ? (const struct act_block *)(const void *)inputs.at : NULL,
+                    (float *)(void *)y.at,
+                    c->y_stride,
+                    c->n};
+                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)inputs.at,
+                                                  (uint32_t *)(void *)link->inputs.at, inputs.bytes / 4);
                 for (int twice = 0; twice < 2; twice++)
                     must(cuda_launch_matmul(&args, graph), "cuda_launch_matmul");
-                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)link->y.at, (uint32_t *)(void *)y.at, y.bytes / 4);
+                copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)link->y.at,
+                                                  (uint32_t *)(void *)y.at, y.bytes / 4);
             }
         });
         for (int i = 0; i < LINKS; i++)
@@ -257,7 +276,8 @@ static void run_direct_chain(const struct product_case *c)
     run_graph([&](cudaStream_t graph) {
         for (size_t i = 0; i < LINKS; i++) {
             const float *x = i == 0 ? d[0]->x() : (const float *)(const void *)d[i - 1]->y.at;
-            struct matmul_args args = {d[i]->weight(false), x, NULL, (float *)(void *)d[i]->y.at, c->y_stride, 1};
+            struct matmul_args args = {d[i]->weight(false),         x,           NULL,
+                                       (float *)(void *)d[i]->y.at, c->y_stride, 1};
             must(cuda_launch_matmul(&args, graph), "cuda_launch_matmul");
         }
     });
@@ -271,7 +291,8 @@ static void run_direct_chain(const struct product_case *c)
 
 static std::vector<std::function<void()>> work;
 
-static void add_matmul(uint32_t type, uint32_t n_in, uint32_t n_out, uint64_t seed, int fill, std::vector<int32_t> rows)
+static void add_matmul(uint32_t type, uint32_t n_in, uint32_t n_out, uint64_t seed, int fill,
+                       std::vector<int32_t> rows)
 {
     work.push_back([=] {
         struct product_case c;
@@ -282,8 +303,8 @@ static void add_matmul(uint32_t type, uint32_t n_in, uint32_t n_out, uint64_t se
     });
 }
 
-static void add_experts(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t n_experts, int32_t rows, uint32_t used,
-                        bool own, uint64_t seed)
+static void add_experts(uint32_t type, uint32_t n_in, uint32_t n_out, uint32_t n_experts, int32_t rows,
+                        uint32_t used, bool own, uint64_t seed)
 {
     work.push_back([=] {
         struct product_case c;
@@ -321,12 +342,14 @@ static void add_chains(uint32_t type)
 
 static void add_type(uint32_t type)
 {
-    static const uint32_t by_1[] = {1, 7, 63, 64, 66, 100, 300, 1024, 2048}, outputs[] = {1, 5, 16, 17, 40, 133},
+    static const uint32_t by_1[] = {1, 7, 63, 64, 66, 100, 300, 1024, 2048},
+                          outputs[] = {1, 5, 16, 17, 40, 133},
                           by_32[] = {32, 96, 256, 288, 1056, 2048, 2336, 4128, 5120},
                           by_256[] = {256, 512, 768, 1024, 1536, 2048, 2304, 4608, 5120};
     uint32_t block = type_info(type)->block_elements;
     const uint32_t *sizes = block == 1 ? by_1 : block == 32 ? by_32 : by_256;
-    const std::vector<int32_t> few = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, many = {17, 64, 200, 512};
+    const std::vector<int32_t> few = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+                               many = {17, 64, 200, 512};
     for (size_t i = 0; i < 9; i++)
         for (uint64_t seed = 0; seed < 3; seed++)
             for (int fill = 0; fill < N_FILLS; fill++)
@@ -368,8 +391,8 @@ int main()
         thread.join();
     long comparisons = 0, mismatches = 0;
     for (uint32_t type : types) {
-        printf("%-8s %6ld comparisons, %ld mismatches\n", type_info(type)->name, counts[type].comparisons.load(),
-               counts[type].mismatches.load());
+        printf("%-8s %6ld comparisons, %ld mismatches\n", type_info(type)->name,
+               counts[type].comparisons.load(), counts[type].mismatches.load());
         comparisons += counts[type].comparisons;
         mismatches += counts[type].mismatches;
     }

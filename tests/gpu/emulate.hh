@@ -1,4 +1,4 @@
-/* emulate.h - runs the product kernels' own code on the host, a block at a time: every thread is a
+/* emulate.hh - runs the product kernels' own code on the host, a block at a time: every thread is a
  * context of its own, switched where threads wait for each other. Stands in for the device's side of
  * kernels/cuda/device.cuh. Slow; finds wrong indices, layouts and orders without a GPU. */
 #ifndef MTP_TESTS_GPU_EMULATE_H
@@ -28,8 +28,14 @@ struct uint4 {
 struct float2 {
     float x, y;
 } __attribute__((aligned(8)));
-static inline uint2 make_uint2(uint32_t x, uint32_t y) { return uint2{x, y}; }
-static inline float2 make_float2(float x, float y) { return float2{x, y}; }
+static inline uint2 make_uint2(uint32_t x, uint32_t y)
+{
+    return uint2{x, y};
+}
+static inline float2 make_float2(float x, float y)
+{
+    return float2{x, y};
+}
 
 struct emulated_index {
     uint32_t x, y;
@@ -61,7 +67,10 @@ static struct {
     uint8_t *shared;
 } emulated;
 
-static inline emulated_thread &self_thread() { return emulated.threads[(size_t)emulated.running]; }
+static inline emulated_thread &self_thread()
+{
+    return emulated.threads[(size_t)emulated.running];
+}
 static inline void emulated_yield()
 {
     if (_setjmp(self_thread().place) == 0)
@@ -75,14 +84,24 @@ static inline void emulated_meet(int kind, int begin, int end)
     for (bool all = false; !all;) {
         all = true;
         for (int i = begin; i < end; i++)
-            all = all && (emulated.threads[(size_t)i].done || emulated.threads[(size_t)i].waits[kind] >= mine);
+            all = all &&
+                  (emulated.threads[(size_t)i].done || emulated.threads[(size_t)i].waits[kind] >= mine);
         if (!all)
             emulated_yield();
     }
 }
-static inline int warp_begin() { return emulated.running / 32 * 32; }
-static inline void __syncwarp() { emulated_meet(0, warp_begin(), warp_begin() + 32); }
-static inline void __syncthreads() { emulated_meet(1, 0, EMULATED_THREADS); }
+static inline int warp_begin()
+{
+    return emulated.running / 32 * 32;
+}
+static inline void __syncwarp()
+{
+    emulated_meet(0, warp_begin(), warp_begin() + 32);
+}
+static inline void __syncthreads()
+{
+    emulated_meet(1, 0, EMULATED_THREADS);
+}
 
 static inline void exchange(const uint32_t *words, int n)
 {
@@ -106,13 +125,25 @@ static inline T shuffled(T value, int from)
     return value;
 }
 template <class T>
-static inline T __shfl_sync(uint32_t, T v, int from) { return shuffled(v, from); }
+static inline T __shfl_sync(uint32_t, T v, int from)
+{
+    return shuffled(v, from);
+}
 template <class T>
-static inline T __shfl_up_sync(uint32_t, T v, int d) { return shuffled(v, (int)threadIdx.x % 32 - d); }
+static inline T __shfl_up_sync(uint32_t, T v, int d)
+{
+    return shuffled(v, (int)threadIdx.x % 32 - d);
+}
 template <class T>
-static inline T __shfl_down_sync(uint32_t, T v, int d) { return shuffled(v, (int)threadIdx.x % 32 + d); }
+static inline T __shfl_down_sync(uint32_t, T v, int d)
+{
+    return shuffled(v, (int)threadIdx.x % 32 + d);
+}
 template <class T>
-static inline T __shfl_xor_sync(uint32_t, T v, int d) { return shuffled(v, (int)threadIdx.x % 32 ^ d); }
+static inline T __shfl_xor_sync(uint32_t, T v, int d)
+{
+    return shuffled(v, (int)threadIdx.x % 32 ^ d);
+}
 static inline int32_t __reduce_add_sync(uint32_t, int32_t v)
 {
     exchange((uint32_t *)&v, 1);
@@ -136,7 +167,8 @@ static inline int32_t __dp4a(int a, int b, int32_t c)
 
 /* The layout of the PTX manual for m16n8k16 (n_words 1) and m16n8k32 (2) of bytes: element k of row r of
  * A is byte k % 4 of word (r >= 8) + 2 (k / 16) of lane 4 (r % 8) + k % 16 / 4. */
-static inline void emulated_mma(int32_t c[4], const uint32_t *a, const uint32_t *b, int n_words, bool b_signed)
+static inline void emulated_mma(int32_t c[4], const uint32_t *a, const uint32_t *b, int n_words,
+                                bool b_signed)
 {
     uint32_t words[6];
     memcpy(words, a, 8 * (size_t)n_words);
@@ -151,7 +183,10 @@ static inline void emulated_mma(int32_t c[4], const uint32_t *a, const uint32_t 
                     byte_of(of_lane(column * 4 + k % 16 / 4)[4 + k / 16], k % 4, b_signed);
     }
 }
-static inline void mma_32(int32_t c[4], const uint32_t a[4], uint2 b) { emulated_mma(c, a, &b.x, 2, true); }
+static inline void mma_32(int32_t c[4], const uint32_t a[4], uint2 b)
+{
+    emulated_mma(c, a, &b.x, 2, true);
+}
 static inline void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
     const uint32_t a[2] = {a0, a1};
@@ -188,8 +223,12 @@ static inline void copy_wait()
     }
 }
 
-static inline void wait_for_earlier() {}
-static inline void let_next_begin() {}
+static inline void wait_for_earlier()
+{
+}
+static inline void let_next_begin()
+{
+}
 
 static inline uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
 {
@@ -200,17 +239,32 @@ static inline uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
     return out;
 }
 extern "C" float f16_to_f32(uint16_t half);
-static inline float half_to_float(uint16_t bits) { return f16_to_f32(bits); }
+static inline float half_to_float(uint16_t bits)
+{
+    return f16_to_f32(bits);
+}
 static inline float bits_to_float(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, 4);
     return value;
 }
-static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-static inline float __fmul_rn(float a, float b) { return a * b; }
-static inline float __fadd_rn(float a, float b) { return a + b; }
-static inline float __int2float_rn(int32_t a) { return (float)a; }
+static inline float __fmaf_rn(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+static inline float __int2float_rn(int32_t a)
+{
+    return (float)a;
+}
 
 static inline void emulated_entry()
 {
@@ -234,7 +288,8 @@ static inline void emulated_resume(int i)
 }
 
 /* One block after the other. */
-static inline void emulate(uint32_t grid_x, uint32_t grid_y, size_t shared_bytes, std::function<void()> kernel)
+static inline void emulate(uint32_t grid_x, uint32_t grid_y, size_t shared_bytes,
+                           std::function<void()> kernel)
 {
     emulated.kernel = kernel;
     emulated.threads.resize(EMULATED_THREADS);
