@@ -29,7 +29,8 @@ static uint32_t blocks_of_slot(uint32_t slots, uint32_t n_units, uint32_t reside
     return (n_units + rounds - 1) / rounds;
 }
 
-/* Lets `blocks` blocks of that much shared memory run on a multiprocessor; the rest of it is cache. */
+/* Lets `blocks` blocks of that much shared memory run on a multiprocessor. Where much is left it is cache;
+ * otherwise all kernels ask for the same, since those that do not cannot run side by side. */
 static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_bytes)
 {
     enum { MOST = 228 * 1024, OF_SYSTEM = 2048 };
@@ -39,7 +40,7 @@ static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_by
         return error;
     int percent = (int)(((size_t)blocks * (shared_bytes + OF_SYSTEM) * 100 + MOST - 1) / MOST);
     return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                percent < 100 ? percent : 100);
+                                percent < 75 ? percent : 100);
 }
 
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,

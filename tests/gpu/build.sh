@@ -2,7 +2,8 @@
 # build.sh - builds the test and the benchmark of the CUDA products without the rest of the tree:
 #     build.sh DIRECTORY [test|bench]...
 # then run DIRECTORY/test_cuda_products and DIRECTORY/bench_cuda_products.
-# NVCC, NVCCFLAGS (say -DMTP_CUDA_OVERLAP=0), CC and JOBS may be set. Objects that are newer than every source are kept.
+# NVCC, NVCCFLAGS (say -DMTP_CUDA_OVERLAP=0), CC and JOBS may be set. Objects that are newer than every
+# source are kept.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:?directory}
@@ -10,6 +11,7 @@ shift
 [ $# -gt 0 ] || set -- test bench
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
 
 c_flags="-std=gnu11 -O2 -ffp-contract=off -fno-fast-math -pthread -I$root -I$root/src"
 c_flags="$c_flags -DMTP_HAVE_AVX2 -DMTP_HAVE_AVX512"
