@@ -60,17 +60,21 @@ DEVICE void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* Launched to overlap with the kernel before it (launch.h), a kernel may run up to here before that one
+/* Launched to overlap with the kernel before it (product.cu), a kernel may run up to here before that one
  * has ended: what earlier kernels write is read after this, and nothing is written before. Every block
  * comes here, so that a kernel ends after all that went before it. */
 DEVICE void wait_for_earlier()
 {
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 /* The next kernel's blocks may take the place of those that have ended. */
 DEVICE void let_next_begin()
 {
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 /* Bytes of a and b picked by the selector's nibbles. */

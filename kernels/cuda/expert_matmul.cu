@@ -1,5 +1,5 @@
 /* expert_matmul.cu - products with routed experts (expert_matmul_args of kernels/ops.h). */
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/products.h"
 
 /* Experts that get more than eight rows on average are taken sixteen rows at a time. */

@@ -1,5 +1,5 @@
 /* matmul.cu - the product of a batch with a matrix (matmul_args of kernels/ops.h). */
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/products.h"
 
 cudaError_t cuda_launch_matmul(const struct matmul_args *args, cudaStream_t stream)

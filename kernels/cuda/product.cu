@@ -1,5 +1,5 @@
-/* product.cu - see launch.h. */
-#include "kernels/cuda/launch.h"
+/* product.cu - see product_launch.h. */
+#include "kernels/cuda/product_launch.h"
 
 uint32_t cuda_product_slots(const struct product *product)
 {
@@ -46,10 +46,12 @@ static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_by
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
                              size_t shared_bytes, cudaStream_t stream)
 {
-    int device, processors;
+    int device, processors, capability;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device);
     if (error == cudaSuccess && shared_bytes > 0)
         error = allow_shared(kernel, blocks, shared_bytes);
     if (error != cudaSuccess)
@@ -67,7 +69,7 @@ cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, 
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
     config.attrs = &overlap;
-    config.numAttrs = MTP_CUDA_OVERLAP;
+    config.numAttrs = capability >= 9 ? MTP_CUDA_OVERLAP : 0;
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 

@@ -1,7 +1,7 @@
 /* product_float.cu - products with float weights. */
 #include "kernels/cuda/product_float.cuh"
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_launch.h"
 
 template <int TYPE>
 static cudaError_t launch_float(const struct launch *launch)

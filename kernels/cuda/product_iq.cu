@@ -1,5 +1,5 @@
 /* product_iq.cu - products with the types of looked-up magnitudes. */
-#include "kernels/cuda/launch_quantised.cuh"
+#include "kernels/cuda/product_quantised.cuh"
 
 cudaError_t cuda_launch_product_iq(const struct launch *launch)
 {

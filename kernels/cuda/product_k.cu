@@ -1,5 +1,5 @@
 /* product_k.cu - products with the K types and IQ4_XS. */
-#include "kernels/cuda/launch_quantised.cuh"
+#include "kernels/cuda/product_quantised.cuh"
 
 cudaError_t cuda_launch_product_k(const struct launch *launch)
 {

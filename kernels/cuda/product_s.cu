@@ -1,5 +1,5 @@
 /* product_s.cu - products with the types of class S. */
-#include "kernels/cuda/launch_quantised.cuh"
+#include "kernels/cuda/product_quantised.cuh"
 
 cudaError_t cuda_launch_product_s(const struct launch *launch)
 {

@@ -6,7 +6,9 @@
 
 #include "kernels/cuda/sums.cuh"
 
-enum { SHARED_BYTES = 227 * 1024, PARTS_STRIDE = 20 };
+/* Shared memory of a multiprocessor of compute capability 9.0; and what a block may have on every one since
+ * 8.0, so that the kernels run there too, though fewer at a time. */
+enum { SHARED_BYTES = 227 * 1024, SHARED_OF_BLOCK = 99 * 1024, PARTS_STRIDE = 20 };
 
 template <int TYPE, int NT>
 struct tile_plan {
@@ -15,7 +17,9 @@ struct tile_plan {
     /* Sums of the warps, twice: while one is folded the other is filled. */
     static constexpr int PARTS = PRODUCT_WARPS * 8 * NT * PARTS_STRIDE;
     static constexpr int PARTS_BYTES = 2 * PARTS * (int)sizeof(float);
-    static constexpr int ROOM = SHARED_BYTES / BLOCKS - 1536 - PARTS_BYTES;
+    static constexpr int SHARE = SHARED_BYTES / BLOCKS - 1024;
+    static constexpr int MOST_BYTES = SHARE < (int)SHARED_OF_BLOCK ? SHARE : (int)SHARED_OF_BLOCK;
+    static constexpr int ROOM = MOST_BYTES - 512 - PARTS_BYTES;
     static constexpr int FIT = ROOM / (PRODUCT_WARPS * tile<TYPE>::BYTES);
     /* With sixteen batch rows, what is not taken serves better as first cache of the activations. */
     static constexpr int MOST = NT == 1 ? 4 : 3;

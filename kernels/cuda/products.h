@@ -10,9 +10,13 @@
 #ifndef MTP_KERNELS_CUDA_PRODUCTS_H
 #define MTP_KERNELS_CUDA_PRODUCTS_H
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
 #include "kernels/cuda/headers.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* Reads w.packed->data where there is a packed form and it has been made, w.data otherwise. */
 cudaError_t cuda_launch_matmul(const struct matmul_args *args, cudaStream_t stream);
@@ -28,5 +32,9 @@ size_t cuda_pack_bytes(const struct weight *w);
  * not read. */
 cudaError_t cuda_launch_pack(const struct weight *w, const void *file_rows, void *dst,
                              uint64_t first_row, uint64_t n_rows, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

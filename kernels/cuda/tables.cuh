@@ -12,6 +12,7 @@ extern "C" {
 #define DEVICE_TABLE(name) name
 #else
 #include "kernels/cpu/scalar/iq_tables.h"
+#pragma nv_diag_suppress 177 /* a source without IQ types uses none of them */
 namespace device_tables {
 /* Every definition of that file begins with const and is of the whole program: made the device's and
  * this unit's. */
@@ -19,6 +20,7 @@ namespace device_tables {
 #include "kernels/cpu/scalar/iq_tables.c"
 #undef const
 }
+#pragma nv_diag_default 177
 #define DEVICE_TABLE(name) device_tables::name
 #endif
 

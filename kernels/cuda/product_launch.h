@@ -1,6 +1,6 @@
-/* launch.h - what matmul.cu and expert_matmul.cu share: the kernels, chosen by type. */
-#ifndef MTP_KERNELS_CUDA_LAUNCH_H
-#define MTP_KERNELS_CUDA_LAUNCH_H
+/* product_launch.h - what matmul.cu and expert_matmul.cu share: the kernels, chosen by type. */
+#ifndef MTP_KERNELS_CUDA_PRODUCT_LAUNCH_H
+#define MTP_KERNELS_CUDA_PRODUCT_LAUNCH_H
 
 #include <cuda_runtime.h>
 

@@ -1,8 +1,8 @@
-/* launch_quantised.cuh - launches the kernels of one quantised type. */
-#ifndef MTP_KERNELS_CUDA_LAUNCH_QUANTISED_CUH
-#define MTP_KERNELS_CUDA_LAUNCH_QUANTISED_CUH
+/* product_quantised.cuh - launches the kernels of one quantised type. */
+#ifndef MTP_KERNELS_CUDA_PRODUCT_QUANTISED_CUH
+#define MTP_KERNELS_CUDA_PRODUCT_QUANTISED_CUH
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
