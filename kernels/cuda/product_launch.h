@@ -1,0 +1,37 @@
+/* product_launch.h - what matmul.cu and expert_matmul.cu share: the kernels, chosen by type. */
+#ifndef MTP_KERNELS_CUDA_PRODUCT_LAUNCH_H
+#define MTP_KERNELS_CUDA_PRODUCT_LAUNCH_H
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/columns.cuh"
+
+/* A product to be launched; `most` of it is set by what launches it. */
+struct launch {
+    struct product product;
+    uint32_t type;
+    bool tiles;      /* weights are packed */
+    bool alone;      /* no two batch rows share a read of the weights */
+    bool wide;       /* more than eight batch rows are likely to share one */
+    cudaStream_t stream;
+};
+
+/* The product of the type's kernel; cudaErrorInvalidValue for a type that is no matrix. */
+cudaError_t cuda_launch_product(const struct launch *launch);
+
+/* By groups of types; cudaErrorInvalidValue for others. */
+cudaError_t cuda_launch_product_k(const struct launch *launch);
+cudaError_t cuda_launch_product_iq(const struct launch *launch);
+cudaError_t cuda_launch_product_s(const struct launch *launch);
+cudaError_t cuda_launch_product_float(const struct launch *launch);
+
+/* Slots (columns.cuh) of the product when up to `most` rows share one: exact for an ordinary matrix, an
+ * upper bound for experts, whose numbers of rows the host does not know. */
+uint32_t cuda_product_slots(const struct product *product);
+
+/* Launches `kernel` for the product: slots times as many blocks as fit, each with the same number, but
+ * for one, of the n_units groups of weight rows. `blocks` of them fit on a multiprocessor. */
+cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
+                             size_t shared_bytes, cudaStream_t stream);
+
+#endif

@@ -1,0 +1,16 @@
+/* product_s.cu - products with the types of class S. */
+#include "kernels/cuda/product_quantised.cuh"
+
+cudaError_t cuda_launch_product_s(const struct launch *launch)
+{
+    switch (launch->type) {
+    case MTP_TYPE_Q4_0: return launch_type<MTP_TYPE_Q4_0>(launch);
+    case MTP_TYPE_Q4_1: return launch_type<MTP_TYPE_Q4_1>(launch);
+    case MTP_TYPE_Q5_0: return launch_type<MTP_TYPE_Q5_0>(launch);
+    case MTP_TYPE_Q5_1: return launch_type<MTP_TYPE_Q5_1>(launch);
+    case MTP_TYPE_Q8_0: return launch_type<MTP_TYPE_Q8_0>(launch);
+    case MTP_TYPE_IQ4_NL: return launch_type<MTP_TYPE_IQ4_NL>(launch);
+    case MTP_TYPE_MXFP4: return launch_type<MTP_TYPE_MXFP4>(launch);
+    default: return cudaErrorInvalidValue;
+    }
+}

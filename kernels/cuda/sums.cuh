@@ -1,0 +1,228 @@
+/* sums.cuh - what a lane adds up while its warp goes through a segment: class K and class S of
+ * docs/arithmetic.md, for tiles of sixteen weight rows and NT times eight batch rows.
+ *
+ * Lane 4 g + t has the weight rows g and g + 8 and, of each eight batch rows, 2 t and 2 t + 1: value i
+ * is row g + 8 (i / 2), batch row 2 t + i % 2. Integer sums wrap around; docs/arithmetic.md bounds the
+ * whole ones. */
+#ifndef MTP_KERNELS_CUDA_SUMS_CUH
+#define MTP_KERNELS_CUDA_SUMS_CUH
+
+#include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/tile.cuh"
+
+/* A super-block of the batch rows a lane needs: of row g the quants it multiplies, of rows 2 t and
+ * 2 t + 1 the scales. */
+template <int NT>
+struct lane_inputs {
+    uint2 q[NT][8];
+    uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
+    uint2 mul[NT][2];
+    float d[NT][2];
+    const struct act_block *of_row[NT], *of_value[NT][2];
+};
+
+/* Whether the quants are read before the tile they are multiplied with has arrived: class S has no
+ * registers left for that with sixteen batch rows. */
+template <int TYPE, int NT>
+HOST_DEVICE constexpr bool reads_early()
+{
+    return format<TYPE>::CLASS_K || NT == 1;
+}
+
+DEVICE uint2 input_quants(const struct act_block *block, int j, int t)
+{
+    return pair_at((const uint8_t *)block->q + 32 * j + 8 * t);
+}
+
+/* block[nt][0] is row g's, block[nt][1 + i] that of row 2 t + i. */
+template <int TYPE, int NT>
+DEVICE void load_inputs(const struct act_block *const block[NT][3], int t, struct lane_inputs<NT> *in)
+{
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++) {
+        in->of_row[nt] = block[nt][0];
+        if (reads_early<TYPE, NT>())
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                in->q[nt][j] = input_quants(block[nt][0], j, t);
+        if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
+            in->sums[nt] = pair_at((const uint8_t *)(block[nt][0]->bsum + 4 * t));
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            in->mul[nt][i] = pair_at(block[nt][1 + i]->mul);
+            in->d[nt][i] = block[nt][1 + i]->d;
+            in->of_value[nt][i] = block[nt][1 + i];
+        }
+    }
+}
+
+DEVICE uint32_t multiplier(uint2 mul, int j)
+{
+    return (j < 4 ? mul.x : mul.y) >> 8 * (j % 4) & 255;
+}
+
+template <int TYPE, int NT>
+struct sums_k {
+    float sum[NT][4];
+
+    DEVICE void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < 4 * NT; i++)
+            sum[i / 4][i % 4] = 0.0f;
+    }
+
+    /* total += scale * mul * (sum of q x) for sub-block j; where the scales are of 16, the second
+     * product has zeros for the other half. */
+    DEVICE static void add_sub_block(const uint8_t *tile_at, int lane, int j,
+                                     const struct row_scales scales[2],
+                                     const struct lane_inputs<NT> &in, uint32_t total[NT][4])
+    {
+        const uint32_t first_half = lane % 4 < 2 ? ~0u : 0u;
+        uint32_t a[4], scale[2], change[2] = {0, 0};
+        fragment<TYPE>(tile_at, lane, j, a);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            constexpr bool per_16 = format<TYPE>::SCALES_PER_16;
+            scale[r] = (uint32_t)scale_at<TYPE>(scales[r], per_16 ? 2 * j + 1 : j);
+            if (per_16)
+                change[r] = (uint32_t)scale_at<TYPE>(scales[r], 2 * j) - scale[r];
+        }
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++) {
+            int32_t c[4], half[4] = {0, 0, 0, 0};
+            mma_32(c, a, in.q[nt][j]);
+            if (format<TYPE>::SCALES_PER_16)
+                mma_32(half, a, make_uint2(in.q[nt][j].x & first_half, in.q[nt][j].y & first_half));
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                uint32_t scaled = scale[i / 2] * (uint32_t)c[i];
+                if (format<TYPE>::SCALES_PER_16)
+                    scaled += change[i / 2] * (uint32_t)half[i];
+                total[nt][i] += multiplier(in.mul[nt][i % 2], j) * scaled;
+            }
+        }
+    }
+
+    /* factors[16] of two rows times bsum[16], whose bytes are multiplied one by one. */
+    DEVICE static void multiply_sums(const uint32_t factors[2], uint2 sums, uint32_t out[4])
+    {
+        int32_t low[4], high[4];
+        mma_16_unsigned(low, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x6420));
+        mma_16(high, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x7531));
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            out[i] = 256u * (uint32_t)high[i] + (uint32_t)low[i];
+    }
+
+    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const struct lane_inputs<NT> &in)
+    {
+        (void)n_sub;
+        const int g = lane / 4, t = lane % 4;
+        constexpr bool has_factors = format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0;
+        const struct row_scales scales[2] = {read_scales<TYPE>(tile_at, g),
+                                             read_scales<TYPE>(tile_at, g + 8)};
+        uint32_t total[NT][4] = {}, factors[2] = {0, 0};
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            add_sub_block(tile_at, lane, j, scales, in, total);
+        float d[2], min[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            d[r] = row_d<TYPE>(tile_at, g + 8 * r);
+            if constexpr (format<TYPE>::HAS_MIN)
+                min[r] = row_min<TYPE>(tile_at, g + 8 * r);
+            if constexpr (has_factors)
+                factors[r] = sum_factors<TYPE>(tile_at, g + 8 * r, t);
+        }
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++) {
+            uint32_t with_sums[4] = {0, 0, 0, 0};
+            if (has_factors)
+                multiply_sums(factors, in.sums[nt], with_sums);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float x_d = in.d[nt][i % 2], *s = &sum[nt][i];
+                if (!format<TYPE>::HAS_MIN)
+                    total[nt][i] -= (uint32_t)format<TYPE>::OFFSET * with_sums[i];
+                *s = __fmaf_rn(__fmul_rn(d[i / 2], x_d), __int2float_rn((int32_t)total[nt][i]), *s);
+                if (format<TYPE>::HAS_MIN)
+                    *s = __fmaf_rn(-__fmul_rn(min[i / 2], x_d), __int2float_rn((int32_t)with_sums[i]),
+                                   *s);
+            }
+        }
+    }
+
+    DEVICE float result(int nt, int i) const
+    {
+        return sum[nt][i];
+    }
+};
+
+template <int TYPE, int NT>
+struct sums_s {
+    float partial[NT][4][8];
+
+    DEVICE void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < 32 * NT; i++)
+            partial[i / 32][i / 8 % 4][i % 8] = 0.0f;
+    }
+
+    DEVICE void add_sub_block(const uint8_t *tile_at, int lane, int j, const float d[2],
+                              const float min[2], const struct lane_inputs<NT> &in)
+    {
+        uint32_t a[4];
+        fragment<TYPE>(tile_at, lane, j, a);
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++) {
+            int32_t c[4];
+            if (reads_early<TYPE, NT>())
+                mma_32(c, a, in.q[nt][j]);
+            else
+                mma_32(c, a, input_quants(in.of_row[nt], j, lane % 4));
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float x_d = in.d[nt][i % 2], *p = &partial[nt][i][j];
+                int32_t sum = (int32_t)multiplier(in.mul[nt][i % 2], j) * c[i] >> top_shift<TYPE>();
+                *p = __fmaf_rn(__fmul_rn(d[i / 2], x_d), __int2float_rn(sum), *p);
+                if (format<TYPE>::HAS_MIN) {
+                    const int16_t *bsum = in.of_value[nt][i % 2]->bsum + 2 * j;
+                    *p = __fmaf_rn(__fmul_rn(min[i / 2], x_d), __int2float_rn(bsum[0] + bsum[1]), *p);
+                }
+            }
+        }
+    }
+
+    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const struct lane_inputs<NT> &in)
+    {
+        struct row_halves d[2], m[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            d[r] = read_halves<TYPE>(tile_at, lane / 4 + 8 * r, false);
+            if (format<TYPE>::HAS_MIN)
+                m[r] = read_halves<TYPE>(tile_at, lane / 4 + 8 * r, true);
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            if (j >= n_sub)
+                continue;
+            float d_j[2], m_j[2] = {0.0f, 0.0f};
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                d_j[r] = half_of_sub<TYPE>(d[r], j);
+                if (format<TYPE>::HAS_MIN)
+                    m_j[r] = half_of_sub<TYPE>(m[r], j);
+            }
+            add_sub_block(tile_at, lane, j, d_j, m_j, in);
+        }
+    }
+
+    DEVICE float result(int nt, int i) const
+    {
+        return fold_eight(partial[nt][i]);
+    }
+};
+
+#endif

@@ -1,0 +1,179 @@
+/* The product kernels' own code, run on the host thread by thread (emulate.hh), equals the scalar
+ * definition: every type, packed and as in the file, experts, odd sizes, values at the bounds. */
+#define MTP_CUDA_EMULATED
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/product_file.cuh"
+#include "kernels/cuda/product_float.cuh"
+#include "kernels/cuda/product_tile.cuh"
+#include "tests/gpu/product_cases.h"
+
+static long comparisons, mismatches;
+
+template <class T>
+static T *aligned(size_t n)
+{
+    T *memory = (T *)aligned_alloc(64, (n * sizeof(T) + 127) / 64 * 64);
+    memset((void *)memory, 0xa5, (n * sizeof(T) + 127) / 64 * 64);
+    return memory;
+}
+
+template <bool K, int TYPE, int NT>
+struct sums_of {
+    using type = sums_k<TYPE, NT>;
+};
+template <int TYPE, int NT>
+struct sums_of<false, TYPE, NT> {
+    using type = sums_s<TYPE, NT>;
+};
+
+template <int TYPE>
+static uint8_t *packed(const struct weight *w)
+{
+    uint64_t of_expert = (w->n_out + TILE_ROWS - 1) / TILE_ROWS, blocks = act_blocks(w->n_in);
+    uint8_t *dst = aligned<uint8_t>(w->n_experts * of_expert * blocks * tile<TYPE>::BYTES);
+    /* Two pieces where there are two sixteens. */
+    for (uint64_t first = 0, n = of_expert > 1 ? 1 : w->n_experts * of_expert;
+         first < w->n_experts * of_expert; first += n, n = w->n_experts * of_expert - first) {
+        uint64_t row = row_of_sixteen(first, w->n_out);
+        struct packing p = {(const uint8_t *)w->data + row * w->row_bytes,
+                            dst,
+                            w->row_bytes,
+                            first,
+                            n,
+                            w->n_out,
+                            w->n_in / SUB_BLOCK,
+                            (uint32_t)blocks};
+        emulate((uint32_t)((n * blocks * LANES + 255) / 256), 1, 0, [=] { pack_tiles<TYPE>(p); });
+    }
+    return dst;
+}
+
+static uint32_t slots_for(const struct product &p)
+{
+    uint32_t n = (uint32_t)p.n, most = (uint32_t)p.most;
+    if (p.start == NULL)
+        return (n + most - 1) / most;
+    return n / most + p.n_experts < n ? n / most + p.n_experts : n;
+}
+
+template <int TYPE, int NT>
+static void run_tiles(struct product p, bool alone, uint32_t grid_y)
+{
+    p.most = alone ? 1 : 8 * NT;
+    using sums = typename sums_of<format<TYPE>::CLASS_K, TYPE, NT>::type;
+    emulate(slots_for(p), grid_y, tile_plan<TYPE, NT>::BYTES, [=] { tile_product<TYPE, NT, sums>(p); });
+}
+
+static void compare(const struct product_case *c, const float *y, const char *how)
+{
+    comparisons++;
+    if (!report_difference(c, y, how))
+        mismatches++;
+}
+
+template <int TYPE>
+static void run_case(const struct product_case *c)
+{
+    struct product p = {(const uint8_t *)c->w.data,
+                        c->w.row_bytes,
+                        c->w.expert_bytes,
+                        c->act,
+                        c->x,
+                        NULL,
+                        c->y_stride,
+                        c->order,
+                        c->start,
+                        c->n,
+                        c->pairs_per_input,
+                        1,
+                        c->w.n_in,
+                        c->w.n_out,
+                        c->w.n_experts};
+    p.y = (float *)malloc(c->y_bytes);
+    for (int alone = 0; alone <= (c->order != NULL); alone++) {
+        memset(p.y, 0x5a, c->y_bytes);
+        if constexpr (TYPE == MTP_TYPE_F32 || TYPE == MTP_TYPE_F16 || TYPE == MTP_TYPE_BF16) {
+            p.most = alone ? 1 : FLOAT_COLUMNS;
+            emulate(slots_for(p), 2, 0, [=] { float_product<TYPE>(p); });
+            compare(c, p.y, "float");
+        } else {
+            p.most = alone ? 1 : FILE_COLUMNS;
+            emulate(slots_for(p), 3, 0, [=] { file_product<TYPE>(p); });
+            compare(c, p.y, alone ? "file, alone" : "file");
+            struct product t = p;
+            uint8_t *tiles = packed<TYPE>(&c->w);
+            t.weights = tiles;
+            memset(p.y, 0x5a, c->y_bytes);
+            run_tiles<TYPE, 1>(t, alone, 2);
+            compare(c, p.y, alone ? "packed, alone" : "packed, 8 rows");
+            memset(p.y, 0x5a, c->y_bytes);
+            run_tiles<TYPE, 2>(t, alone, 1);
+            compare(c, p.y, alone ? "packed, alone, 16" : "packed, 16 rows");
+            free(tiles);
+        }
+    }
+    free(p.y);
+}
+
+template <int TYPE>
+static void run_type(bool quick)
+{
+    long before = comparisons, wrong = mismatches;
+    static const uint32_t by_1[] = {1, 63, 66, 300}, by_32[] = {32, 288, 1056, 2336},
+                          by_256[] = {256, 768, 2304, 4608};
+    static const uint32_t outputs[] = {1, 17, 33, 5};
+    static const int32_t rows[] = {1, 3, 9, 17};
+    const struct type_info *info = type_info(TYPE);
+    const uint32_t *sizes = info->block_elements == 1    ? by_1
+                            : info->block_elements == 32 ? by_32
+                                                         : by_256;
+    for (int i = 0; i < 4; i++)
+        for (int fill = 0; fill < N_FILLS; fill += quick ? 3 : 1) {
+            struct product_case c;
+            make_case(&c, TYPE, sizes[i], outputs[(i + fill) % 4], rows[(i + fill / 2) % 4],
+                      (uint64_t)(100 * i + fill), (enum case_fill)fill);
+            run_case<TYPE>(&c);
+            free_case(&c);
+        }
+    for (int i = 0; i < 2; i++) {
+        struct product_case c;
+        make_expert_case(&c, TYPE, sizes[1 + 2 * i], 19 - 8 * (uint32_t)i, i == 0 ? 7 : 300, 5, 3, i == 0,
+                         (uint64_t)i);
+        run_case<TYPE>(&c);
+        free_case(&c);
+    }
+    printf("%-8s %ld comparisons, %ld mismatches\n", info->name, comparisons - before,
+           mismatches - wrong);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
+    run_type<MTP_TYPE_F32>(quick);
+    run_type<MTP_TYPE_F16>(quick);
+    run_type<MTP_TYPE_BF16>(quick);
+    run_type<MTP_TYPE_Q8_0>(quick);
+    run_type<MTP_TYPE_Q4_0>(quick);
+    run_type<MTP_TYPE_Q4_1>(quick);
+    run_type<MTP_TYPE_Q5_0>(quick);
+    run_type<MTP_TYPE_Q5_1>(quick);
+    run_type<MTP_TYPE_IQ4_NL>(quick);
+    run_type<MTP_TYPE_MXFP4>(quick);
+    run_type<MTP_TYPE_Q2_K>(quick);
+    run_type<MTP_TYPE_Q3_K>(quick);
+    run_type<MTP_TYPE_Q4_K>(quick);
+    run_type<MTP_TYPE_Q5_K>(quick);
+    run_type<MTP_TYPE_Q6_K>(quick);
+    run_type<MTP_TYPE_IQ4_XS>(quick);
+    run_type<MTP_TYPE_IQ2_XXS>(quick);
+    run_type<MTP_TYPE_IQ2_XS>(quick);
+    run_type<MTP_TYPE_IQ2_S>(quick);
+    run_type<MTP_TYPE_IQ3_XXS>(quick);
+    run_type<MTP_TYPE_IQ3_S>(quick);
+    printf("products, emulated: %ld comparisons, %ld mismatches\n", comparisons, mismatches);
+    return mismatches > 0;
+}
