@@ -92,6 +92,7 @@ static __device__ void chunk_weights(float *scores, unsigned n, float *partial)
     }
     low = lane < n ? mtp_expf(__fsub_rn(low, most)) : 0.0f;
     high = other < n ? mtp_expf(__fsub_rn(high, most)) : 0.0f;
+    __syncwarp(); /* lanes behind the n read scores[0] */
     scores[lane] = low;
     scores[other] = high;
     float sum = fold64_warp(low, high);
