@@ -1,0 +1,104 @@
+#!/bin/sh
+# test_models.sh SRCDIR BUILDDIR - whole models on a GPU against the CPU: text and digests of plain and
+# speculative decoding, --strict, prompts across the borders of attention's chunks and of batches, long
+# contexts, sampling; traces of one verified by the other. `make check-gpu` runs it; status 77 and a reason
+# where there is no device.
+set -u
+srcdir=${1:?source tree}
+builddir=${2:?build tree}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/mtp-gpu.XXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+bundled=$srcdir/models/ref-qwen35moe-Q4_K_M.gguf
+prose=$srcdir/tests/data/heldout-prose.txt
+compared=0 different=0
+
+# generate DEVICE NAME ARGUMENTS...: a run; $scratch/NAME.DEVICE has its text, digest and status.
+generate() {
+    device=$1 name=$2
+    shift 2
+    "$builddir/mtpgen" --device "$device" "$@" >"$scratch/text" 2>"$scratch/log"
+    status=$?
+    {
+        cat "$scratch/text"
+        echo
+        sed -n 's/^  digest */digest /p' "$scratch/log"
+        echo "status $status"
+    } >"$scratch/$name.$device"
+    [ $status = 0 ] || {
+        echo "$device: $*: $(tail -1 "$scratch/log")"
+        return $status
+    }
+}
+
+# gpu ARGUMENTS...: on the GPU what the CPU has given last (cpu ARGUMENTS...).
+cpu() {
+    generate cpu run "$@"
+}
+gpu() {
+    generate cuda run "$@"
+    compared=$((compared + 1))
+    grep -q '^digest ' "$scratch/run.cuda" && cmp -s "$scratch/run.cpu" "$scratch/run.cuda" || {
+        echo "DIFFERS from the CPU: $*"
+        diff "$scratch/run.cpu" "$scratch/run.cuda" | head -4
+        different=$((different + 1))
+    }
+}
+
+generate cuda probe -m "$bundled" -p a -n 1 >"$scratch/why" || {
+    [ $? = 5 ] && cat "$scratch/why" && exit 77
+    cat "$scratch/why"
+    exit 1
+}
+
+# Models of every type and both architectures, by bytes of a text as their prompt.
+for model in "$srcdir"/tests/golden/models/*.gguf; do
+    case $model in
+    *-mtp.gguf) continue ;;
+    esac
+    cpu -m "$model" -p 'It was the best of times' -n 40 -c 256 --ignore-eos --draft 0 || continue
+    gpu -m "$model" -p 'It was the best of times' -n 40 -c 256 --ignore-eos --draft 0
+    gpu -m "$model" -p 'It was the best of times' -n 40 -c 256 --ignore-eos --draft 0 --strict
+done
+
+# The bundled model: every depth with the strict check, sampling, one expert read a pair.
+for prompt in 'It is a truth universally acknowledged, that' 'for (i = 0; i < n; i++)'; do
+    cpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 0
+    for draft in 0 1 2 3 4 5 6 7 8 auto; do
+        gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft $draft --strict
+    done
+    gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 3 --moe per-token
+    cpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 0 --temp 0.8 -s 7
+    gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 3 --temp 0.8 -s 7
+done
+
+# Prompts that end before, on and behind the borders of chunks (64 positions) and batches.
+for bytes in 200 255 256 257 270 500 1100 2200; do
+    head -c $bytes "$prose" >"$scratch/prompt"
+    for batch in 512 64 7; do
+        cpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 0 -b $batch
+        gpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 2 -b $batch
+    done
+done
+
+# Some 5,000 positions.
+head -c 19300 "$prose" >"$scratch/prompt"
+cpu -m "$bundled" -f "$scratch/prompt" -c 6000 -n 60 --ignore-eos --draft 0
+gpu -m "$bundled" -f "$scratch/prompt" -c 6000 -n 60 --ignore-eos --draft 3
+
+# Traces: each machine verifies the other's.
+for device in cpu cuda; do
+    "$builddir/mtpgen" --device $device -m "$bundled" -p 'The old man looked at the sea and' -n 64 \
+        --draft 3 -q --trace "$scratch/$device.trace" >/dev/null 2>&1
+done
+"$builddir/mtptrace" diff "$scratch/cpu.trace" "$scratch/cuda.trace" >"$scratch/log" 2>&1 &&
+    "$builddir/mtptrace" verify "$scratch/cuda.trace" -m "$bundled" >"$scratch/log" 2>&1
+status=$?
+compared=$((compared + 1))
+[ $status = 0 ] || {
+    echo "DIFFERS: a trace of the GPU: $(tail -1 "$scratch/log")"
+    different=$((different + 1))
+}
+
+echo "models: $compared comparisons, $different mismatches"
+[ $different = 0 ]
