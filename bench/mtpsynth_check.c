@@ -64,7 +64,7 @@ static void measure_row(const float *logits, uint32_t n, uint32_t successor, str
 /* What the last row's branches added to its embedding. */
 static void measure_branches(const mtp_session *session, uint32_t id, struct margins *margins)
 {
-    const struct weight *table = &session->model->embedding;
+    const struct weight *table = &session->model->weights.embedding;
     const uint8_t *row = (const uint8_t *)table->data + id * table->row_bytes;
     for (uint32_t first = 0; first + SUPER_BLOCK <= table->n_in; first += SUPER_BLOCK) {
         float embedding[SUPER_BLOCK];

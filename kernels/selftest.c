@@ -109,7 +109,7 @@ static void test_packed(struct selftest *t, struct matmul_args args, const float
     args.w.packed = &packed;
     args.y = zeros(t, ROWS * OUT);
     if (bytes <= PACKED_BYTES) {
-        t->ops->pack(t->backend, &args.w, t->packed);
+        pack_whole(t->backend, &args.w, t->packed);
         t->ops->matmul(t->backend, &args);
     }
     if (bytes > PACKED_BYTES || memcmp(args.y, y, ROWS * OUT * sizeof *y) != 0)

@@ -77,6 +77,8 @@ struct cpu_kernels {
     void (*moe_combine)(const struct moe_combine_args *, int64_t begin, int64_t end,
                         struct cpu_task *);
     void (*argmax)(const struct argmax_args *, int64_t begin, int64_t end, struct cpu_task *);
+    /* tasks: elements of all rows, row major; adds to dst */
+    void (*digest)(const struct digest_args *, int64_t begin, int64_t end, struct cpu_task *);
 };
 
 /* Columns of a head's state that are one task: a cache line of each of its rows. */
@@ -131,5 +133,6 @@ void mul_silu_scalar(const struct mul_silu_args *, int64_t, int64_t, struct cpu_
 void route_scalar(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_scalar(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);
 void argmax_scalar(const struct argmax_args *, int64_t, int64_t, struct cpu_task *);
+void digest_scalar(const struct digest_args *, int64_t, int64_t, struct cpu_task *);
 
 #endif
