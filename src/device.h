@@ -6,6 +6,7 @@
 #include "error.h"
 #include "kernels/ops.h"
 
+/* Backends of a source whose memory is not the host's share it, and arrange weights alike. */
 struct backend_source {
     const char *name; /* of the device: "cpu", "cuda" */
     /* One more backend; on failure *out is NULL. */

@@ -266,9 +266,8 @@ static enum mtp_status open_backend(void *user, const struct mtp_session_options
     g->device = user;
     g->ops = guarded_ops;
     g->base.ops = &g->ops;
-    const struct cpu_kernels *kernels =
-        options->isa == MTP_ISA_SCALAR ? cpu_kernels_scalar() : cpu_kernels_best();
-    g->inner = cpu_backend_open(kernels, options->n_threads);
+    /* One arrangement of weights a device: an instruction set is not to be chosen. */
+    g->inner = cpu_backend_open(cpu_kernels_best(), options->n_threads);
     assert_non_null(g->inner);
     *out = &g->base;
     return MTP_OK;
