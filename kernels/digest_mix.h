@@ -4,12 +4,16 @@
 
 #include "fmath.h"
 
-/* The finaliser of splitmix64 over z + 0x9e3779b97f4a7c15. */
+#define DIGEST_OFFSET 0x9e3779b97f4a7c15ull
+#define DIGEST_FIRST 0xbf58476d1ce4e5b9ull
+#define DIGEST_SECOND 0x94d049bb133111ebull
+
+/* The finaliser of splitmix64 over z + DIGEST_OFFSET. */
 static inline MTP_HOST_DEVICE uint64_t digest_word(uint64_t z)
 {
-    z += 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    z += DIGEST_OFFSET;
+    z = (z ^ (z >> 30)) * DIGEST_FIRST;
+    z = (z ^ (z >> 27)) * DIGEST_SECOND;
     return z ^ (z >> 31);
 }
 

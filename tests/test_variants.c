@@ -50,6 +50,7 @@ static void the_processor_runs_every_variant(void **state)
     assert_ptr_not_equal(variant->route, scalar->route);
     assert_ptr_not_equal(variant->moe_combine, scalar->moe_combine);
     assert_ptr_not_equal(variant->argmax, scalar->argmax);
+    assert_ptr_not_equal(variant->digest, scalar->digest);
 }
 
 /* ---- products -------------------------------------------------------------------------------- */

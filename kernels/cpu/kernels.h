@@ -108,6 +108,11 @@ static inline float *delta_net_journal_delta(const struct delta_net_args *args, 
     return journal->k == NULL ? NULL : journal->delta + (row * args->n_v_heads + head) * args->d;
 }
 
+/* Tasks of digest by what gives the sum of elements first.. of a row: ranges of a row add to the same
+ * number, in whatever order threads come to it. */
+void digest_ranges(const struct digest_args *args, int64_t begin, int64_t end,
+                   uint64_t (*sum_of)(const float *x, size_t first, size_t n));
+
 const struct cpu_kernels *cpu_kernels_scalar(void);
 #ifdef MTP_HAVE_AVX2
 const struct cpu_kernels *cpu_kernels_avx2(void);
