@@ -25,7 +25,8 @@ struct checker {
 static enum mtp_status begin(struct checker *c, bool draft, uint32_t n_more, mtp_session **session,
                              uint32_t *last)
 {
-    struct mtp_session_options options = {.n_ctx = PROMPT + n_more, .n_threads = c->options->n_threads,
+    struct mtp_session_options options = {.device = MTP_DEVICE_CPU, .n_ctx = PROMPT + n_more,
+                                          .n_threads = c->options->n_threads,
                                           .n_batch = 64, .draft = draft};
     enum mtp_status status = mtp_session_open(session, c->model, &options, c->error);
     int32_t ids[PROMPT] = {0};

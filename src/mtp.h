@@ -34,7 +34,7 @@ enum mtp_status {
     MTP_ERR_USAGE = 2,         /* an argument is wrong */
     MTP_ERR_IO = 3,            /* a file cannot be opened, read or written */
     MTP_ERR_FORMAT = 4,        /* not a GGUF file, or a damaged one */
-    MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know */
+    MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know; no such device */
     MTP_ERR_MEMORY = 6,        /* not enough memory */
     MTP_ERR_CONTEXT = 7,       /* the prompt does not fit the context */
     MTP_ERR_NUMERIC = 8,       /* an infinity or NaN appeared while computing */

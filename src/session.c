@@ -47,9 +47,10 @@ enum mtp_status session_complete_options(const mtp_model *model,
     if (status == MTP_OK)
         status = check_option("the batch size", out->n_batch, MAX_BATCH, error);
     out->draft = out->draft && model->weights.mtp.present;
-    if (status == MTP_OK && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
+    bool on_cpu = out->device != MTP_DEVICE_CUDA; /* else the instruction set does not matter */
+    if (status == MTP_OK && on_cpu && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED, "this processor or build has no AVX2 kernels");
-    if (status == MTP_OK && out->isa == MTP_ISA_AVX512 && !cpu_has_avx512())
+    if (status == MTP_OK && on_cpu && out->isa == MTP_ISA_AVX512 && !cpu_has_avx512())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED,
                           "this processor or build has no AVX-512 VNNI kernels");
     return status;
