@@ -79,8 +79,8 @@ static void every_value_arrives_where_it_belongs(void **state)
     assert_int_equal(parse("-f", "-", "-n", "12", "-c", "4096", "-t", "3", "--temp", "0.7",
                            "--top-k", "20", "--top-p=0.9", "--min-p", "1e-2", "--seed",
                            "18446744073709551615", "-b", "64", "--ignore-eos", "--mtp-model", "y",
-                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--device", "cpu", "--chat",
-                           "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
+                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--device", "cpu",
+                           "--chat", "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
                            "a", "--stop", "b", "-v", "-q", "--draft", "5", "--draft-head", "512",
                            "--strict", "--trace", "t", "--trace-logits", "--report", "r.json",
                            "--test-flip", "router:3"), MTP_OK);

@@ -9,7 +9,6 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/fmath.h"
 #include "tests/op_inputs.h"
-#include "verify/digest.h"
 
 /* The definition, the variant, and the variant on three threads. */
 enum { N_BACKENDS = 3 };
@@ -257,26 +256,6 @@ static void largest_elements_equal_the_definition(void **state)
             assert_faults_equal(spoilt, "argmax", 2);
             free(x);
         }
-}
-
-/* Of any bits, in rows that several threads share. */
-static void digests_equal_the_definition(void **state)
-{
-    (void)state;
-    struct numbers numbers = {15};
-    for (size_t n = 1; n < 30000; n += n < 40 ? 1 : 7001) {
-        enum { ROWS = 3 };
-        float *x = odd_floats(&numbers, ROWS * n, 0x1p120f);
-        x[next_below(&numbers, (uint32_t)(ROWS * n))] = NAN;
-        struct copies dst = copies_of(NULL, ROWS * sizeof(uint64_t));
-        for (int k = 0; k < N_BACKENDS; k++)
-            backends[k]->ops->digest(backends[k],
-                                     &(struct digest_args){x, (void *)dst.of[k], n, ROWS});
-        for (size_t r = 0; r < ROWS; r++)
-            assert_true(((const uint64_t *)(const void *)dst.of[0])[r] == digest_row(x + r * n, n));
-        assert_copies_equal(&dst, "digest", n);
-        free(x);
-    }
 }
 
 static void compare_routes(const float *logits, uint32_t n_experts, uint32_t n_used)
@@ -604,7 +583,6 @@ int main(void)
         cmocka_unit_test(norms_equal_the_definition),
         cmocka_unit_test(rotations_equal_the_definition),
         cmocka_unit_test(largest_elements_equal_the_definition),
-        cmocka_unit_test(digests_equal_the_definition),
         cmocka_unit_test(routes_equal_the_definition),
         cmocka_unit_test(sums_of_experts_equal_the_definition),
         cmocka_unit_test(embeddings_equal_the_definition),
