@@ -255,13 +255,14 @@ static void copy_to_shadow(mtp_session *s)
                        session_state(s)->used);
     backend->ops->copy(backend, shadow->kv_arena.base, s->kv_arena.base, s->kv_arena.used);
     shadow->lengths[0] = s->lengths[0];
-    if (s->mtp == NULL)
-        return;
-    mtp_cut(shadow, 0);
-    backend->ops->copy(backend, shadow->mtp->last_hidden, s->mtp->last_hidden,
-                       s->model->hparams.n_embd * sizeof *s->mtp->last_hidden);
-    shadow->mtp->filled = s->lengths[0] > 0 ? s->lengths[0] - 1 : 0; /* nothing to compare */
-    s->strict->mtp_compared = UINT32_MAX;
+    if (s->mtp != NULL) {
+        mtp_cut(shadow, 0);
+        backend->ops->copy(backend, shadow->mtp->last_hidden, s->mtp->last_hidden,
+                           s->model->hparams.n_embd * sizeof *s->mtp->last_hidden);
+        shadow->mtp->filled = s->lengths[0] > 0 ? s->lengths[0] - 1 : 0; /* nothing to compare */
+        s->strict->mtp_compared = UINT32_MAX;
+    }
+    backend->ops->synchronize(backend); /* before the session's next pass writes what is read */
 }
 
 void strict_before_step(mtp_session *session, const struct forward_batch *batch)
