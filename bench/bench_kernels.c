@@ -89,7 +89,7 @@ static void measure_type(const struct options *options, struct backend *backend,
     float *y = bench_need((size_t)MOST_ROWS * w.n_out * sizeof *y);
     struct packed_weight form = {packed};
     if (!options->unpacked && backend->ops->packed_bytes(backend, &w) > 0) {
-        backend->ops->pack(backend, &w, packed);
+        pack_whole(backend, &w, packed);
         w.packed = &form;
     }
     for (int i = 0; i < N_WIDTHS; i++)

@@ -116,7 +116,7 @@ static void make_rotation(struct rotation *r)
         struct weight w = r->w;
         w.data = file;
         if (r->packed)
-            r->plan->backend->ops->pack(r->plan->backend, &w, r->copies + i * r->copy_bytes);
+            pack_whole(r->plan->backend, &w, r->copies + i * r->copy_bytes);
         else
             memcpy(r->copies + i * r->copy_bytes, file, all);
     }

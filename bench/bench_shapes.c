@@ -159,8 +159,9 @@ enum mtp_status bench_shapes_of_file(struct bench_shapes *shapes, struct bench_m
     shapes->n = 0;
     bool room = true;
     for (uint32_t i = 0; room && i < h->n_layers; i++)
-        room = count_mixer(shapes, &model->layers[i]) && count_ffn(shapes, h, &model->layers[i]);
-    room = room && count_plain(shapes, "output", &model->head);
+        room = count_mixer(shapes, &model->weights.layers[i]) &&
+               count_ffn(shapes, h, &model->weights.layers[i]);
+    room = room && count_plain(shapes, "output", &model->weights.head);
     if (!room)
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED,
                           "%s: more than %d different matrices are not provided for", path,

@@ -25,7 +25,8 @@ struct checker {
 static enum mtp_status begin(struct checker *c, bool draft, uint32_t n_more, mtp_session **session,
                              uint32_t *last)
 {
-    struct mtp_session_options options = {.n_ctx = PROMPT + n_more, .n_threads = c->options->n_threads,
+    struct mtp_session_options options = {.device = MTP_DEVICE_CPU, .n_ctx = PROMPT + n_more,
+                                          .n_threads = c->options->n_threads,
                                           .n_batch = 64, .draft = draft};
     enum mtp_status status = mtp_session_open(session, c->model, &options, c->error);
     int32_t ids[PROMPT] = {0};
@@ -64,7 +65,7 @@ static void measure_row(const float *logits, uint32_t n, uint32_t successor, str
 /* What the last row's branches added to its embedding. */
 static void measure_branches(const mtp_session *session, uint32_t id, struct margins *margins)
 {
-    const struct weight *table = &session->model->embedding;
+    const struct weight *table = &session->model->weights.embedding;
     const uint8_t *row = (const uint8_t *)table->data + id * table->row_bytes;
     for (uint32_t first = 0; first + SUPER_BLOCK <= table->n_in; first += SUPER_BLOCK) {
         float embedding[SUPER_BLOCK];

@@ -265,6 +265,15 @@ struct argmax_args {
     int32_t n_rows;
 };
 
+/* dst[r] = digest of row r: the sum modulo 2^64 over i of digest_mix(i, bits of x[r][i])
+ * (kernels/digest_mix.h), in any order. */
+struct digest_args {
+    const float *x;               /* [n_rows][n] */
+    uint64_t *dst;
+    size_t n;
+    int32_t n_rows;
+};
+
 /* dst[i] = src[index[i]], rows of n floats. */
 struct gather_args {
     const float *src;
@@ -272,6 +281,16 @@ struct gather_args {
     float *dst;                   /* [n_rows][n] */
     size_t n;
     int32_t n_rows;
+};
+
+/* A piece of a matrix to be arranged. Rows are counted over all experts, row r of expert e is
+ * e * n_out + r; a piece begins at a multiple of PACK_PIECE of its expert's rows. */
+enum { PACK_PIECE = 16 };
+struct pack_args {
+    struct weight w;              /* data is not read */
+    const void *rows;             /* the first of them; the others lie behind it as in the file */
+    uint64_t first_row, n_rows;
+    void *dst;                    /* place of the whole matrix, 64-byte aligned */
 };
 
 /* The first non-finite value met, kept until cleared. */
@@ -299,6 +318,8 @@ struct backend_counters {
 };
 struct ops {
     const char *name; /* "scalar", "avx2" */
+    /* Whether memory is one: the host may read and write the backend's, and operations the host's. */
+    bool host_memory;
     void (*embed)(struct backend *, const struct embed_args *);
     void (*quantize)(struct backend *, const struct quantize_args *);
     void (*matmul)(struct backend *, const struct matmul_args *);
@@ -317,16 +338,17 @@ struct ops {
     void (*route)(struct backend *, const struct route_args *);
     void (*moe_combine)(struct backend *, const struct moe_combine_args *);
     void (*argmax)(struct backend *, const struct argmax_args *);
+    void (*digest)(struct backend *, const struct digest_args *);
     void (*gather)(struct backend *, const struct gather_args *);
     /* Bytes of the backend's own arrangement of w; 0 when it reads the file's. */
     size_t (*packed_bytes)(struct backend *, const struct weight *);
-    /* Arranges w in dst, 64-byte aligned. */
-    void (*pack)(struct backend *, const struct weight *w, void *dst);
+    void (*pack)(struct backend *, const struct pack_args *);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
     /* Between the host's memory (any) and the backend's, and inside the latter; dst and src may not
      * overlap. A source on the host may change once upload has returned; what download writes is there
-     * when it returns, everything before it done. fill sets bytes. */
+     * when it returns, everything before it done. fill sets bytes. copy may read memory of another backend
+     * on the same device that has been synchronized. */
     void (*upload)(struct backend *, void *dst, const void *src, size_t bytes);
     void (*download)(struct backend *, void *dst, const void *src, size_t bytes);
     void (*copy)(struct backend *, void *dst, const void *src, size_t bytes);
@@ -348,6 +370,13 @@ struct backend {
     const struct ops *ops;
     int32_t layer; /* whose operations run: -1 embedding, 0.. blocks, n_layers the head; for messages */
 };
+
+/* Arranges all of w, which lies in the backend's memory. */
+static inline void pack_whole(struct backend *backend, const struct weight *w, void *dst)
+{
+    const struct pack_args args = {*w, w->data, 0, (uint64_t)w->n_experts * w->n_out, dst};
+    backend->ops->pack(backend, &args);
+}
 
 /* ops->products of a backend around another that looks at every operation by itself. */
 static inline void products_one_by_one(struct backend *backend, const struct products_args *args)

@@ -109,7 +109,7 @@ static void test_packed(struct selftest *t, struct matmul_args args, const float
     args.w.packed = &packed;
     args.y = zeros(t, ROWS * OUT);
     if (bytes <= PACKED_BYTES) {
-        t->ops->pack(t->backend, &args.w, t->packed);
+        pack_whole(t->backend, &args.w, t->packed);
         t->ops->matmul(t->backend, &args);
     }
     if (bytes > PACKED_BYTES || memcmp(args.y, y, ROWS * OUT * sizeof *y) != 0)
@@ -255,6 +255,15 @@ static void test_argmax(struct selftest *t)
     digest(t, best, ROWS);
 }
 
+static void test_digest(struct selftest *t)
+{
+    enum { N = 77 };
+    float *x = floats(t, ROWS * N);
+    uint64_t digests[ROWS];
+    t->ops->digest(t->backend, &(struct digest_args){x, digests, N, ROWS});
+    digest(t, digests, 2 * ROWS);
+}
+
 static void test_rope(struct selftest *t)
 {
     enum { PAIRS_TURNED = 16, HEAD = 48, HEADS = 2 };
@@ -390,6 +399,7 @@ static const struct selftest_case cases[] = {
     {"matmul IQ2_S", test_matmul, MTP_TYPE_IQ2_S, 0xb11bf29a4604329au},
     {"matmul IQ3_XXS", test_matmul, MTP_TYPE_IQ3_XXS, 0xb3c5c684c6a387edu},
     {"matmul IQ3_S", test_matmul, MTP_TYPE_IQ3_S, 0x0206a658a74d07c0u},
+    {"digest", test_digest, 0, 0xaca2df47ca3e84f7u},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 _Static_assert((int)N_CASES <= (int)SELFTEST_LIMIT, "room for every result");

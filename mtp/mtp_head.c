@@ -43,10 +43,10 @@ static bool allocate(mtp_session *s, struct mtp_state *m)
     };
     m->tokens = calloc(MTP_QUEUE_ROWS, sizeof *m->tokens);
     m->hidden = ops->alloc(s->backend, queue_bytes(s->model), MEMORY_WHOLE);
-    m->last_hidden = calloc(h->n_embd, sizeof *m->last_hidden);
-    m->out = calloc(h->n_embd, sizeof *m->out);
-    m->logits = calloc(h->n_vocab, sizeof *m->logits);
-    m->top = calloc(1, sizeof *m->top);
+    m->last_hidden = ops->alloc(s->backend, h->n_embd * sizeof *m->last_hidden, MEMORY_WHOLE);
+    m->out = ops->alloc(s->backend, h->n_embd * sizeof *m->out, MEMORY_WHOLE);
+    m->logits = ops->alloc(s->backend, h->n_vocab * sizeof *m->logits, MEMORY_PARTS);
+    m->top = ops->alloc(s->backend, sizeof *m->top, MEMORY_WHOLE);
     return m->kv.k != NULL && m->kv.v != NULL && m->tokens != NULL && m->hidden != NULL &&
            m->last_hidden != NULL && m->out != NULL && m->logits != NULL && m->top != NULL;
 }
@@ -65,15 +65,17 @@ void mtp_state_close(mtp_session *session)
     struct mtp_state *m = session->mtp;
     if (m == NULL)
         return;
+    const struct hparams *h = &session->model->hparams;
+    const struct ops *ops = session->backend->ops;
     size_t bytes = kv_bytes(session->model, &session->options);
-    session->backend->ops->free(session->backend, m->kv.k, bytes);
-    session->backend->ops->free(session->backend, m->kv.v, bytes);
+    ops->free(session->backend, m->kv.k, bytes);
+    ops->free(session->backend, m->kv.v, bytes);
+    ops->free(session->backend, m->hidden, queue_bytes(session->model));
+    ops->free(session->backend, m->last_hidden, h->n_embd * sizeof *m->last_hidden);
+    ops->free(session->backend, m->out, h->n_embd * sizeof *m->out);
+    ops->free(session->backend, m->logits, h->n_vocab * sizeof *m->logits);
+    ops->free(session->backend, m->top, sizeof *m->top);
     free(m->tokens);
-    session->backend->ops->free(session->backend, m->hidden, queue_bytes(session->model));
-    free(m->last_hidden);
-    free(m->out);
-    free(m->logits);
-    free(m->top);
     free(m);
     session->mtp = NULL;
 }
@@ -110,9 +112,10 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
     size_t q_width = (size_t)p.h->n_heads * 2 * p.h->head_dim;
     p.n_rows = 1;
     if (last > 0) {
-        memcpy(work->x, work->x + last * n, n * sizeof *work->x);
-        memcpy(work->q, work->q + last * q_width, q_width * sizeof *work->q);
-        work->rows[0] = work->rows[last];
+        p.ops->copy(p.backend, work->x, work->x + last * n, n * sizeof *work->x);
+        p.ops->copy(p.backend, work->q, work->q + last * q_width, q_width * sizeof *work->q);
+        p.session->exchange.rows[0] = p.session->exchange.rows[last];
+        exchange_upload_rows(p.session, 1);
         qwen35_rope_table(&p);
     }
     qwen35_attend_and_feed(&p, &block->layer, &m->kv);
@@ -131,10 +134,11 @@ static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const flo
                                 struct mtp_error *error)
 {
     struct pass p = qwen35_pass(s, (int32_t)n);
-    const struct mtp_block *block = &s->model->mtp;
+    const struct mtp_block *block = &s->weights->mtp;
     p.backend->layer = (int32_t)p.h->n_layers + 1;
     for (uint32_t r = 0; r < n; r++)
-        p.work->rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
+        s->exchange.rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
+    exchange_upload_rows(s, (int32_t)n);
     join(&p, block, hidden);
     store_keys(&p, block, &s->mtp->kv, n_head > 0);
     if (n_head > 0)
@@ -181,12 +185,17 @@ void mtp_skip(mtp_session *session)
         return;
     uint32_t gone = m->n_queued - MTP_TRIAL_ROWS;
     memmove(m->tokens, m->tokens + gone, MTP_TRIAL_ROWS * sizeof *m->tokens);
-    memmove(m->hidden, m->hidden + gone * n, MTP_TRIAL_ROWS * n * sizeof *m->hidden);
+    for (uint32_t done = 0; done < MTP_TRIAL_ROWS; done += gone) { /* what a copy reads it does not write */
+        uint32_t left = MTP_TRIAL_ROWS - done, rows = left < gone ? left : gone;
+        session->backend->ops->copy(session->backend, m->hidden + done * n, m->hidden + (done + gone) * n,
+                                    rows * n * sizeof *m->hidden);
+    }
     m->n_queued = MTP_TRIAL_ROWS;
     m->skipped += gone;
 }
 
-static enum mtp_status push(mtp_session *s, int32_t token, struct mtp_error *error)
+/* hidden is that of the position before the token's. */
+static enum mtp_status push(mtp_session *s, int32_t token, const float *hidden, struct mtp_error *error)
 {
     struct mtp_state *m = s->mtp;
     size_t n = s->model->hparams.n_embd;
@@ -196,7 +205,7 @@ static enum mtp_status push(mtp_session *s, int32_t token, struct mtp_error *err
     else if (m->n_queued == MTP_QUEUE_ROWS)
         status = mtp_catch_up(s, error);
     m->tokens[m->n_queued] = token;
-    memcpy(m->hidden + m->n_queued * n, m->last_hidden, n * sizeof *m->hidden);
+    s->backend->ops->copy(s->backend, m->hidden + m->n_queued * n, hidden, n * sizeof *m->hidden);
     m->n_queued++;
     return status;
 }
@@ -210,12 +219,15 @@ enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const floa
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = first + i;
         if (position > 0 && position - 1 == m->skipped + m->filled + m->n_queued) {
-            enum mtp_status status = push(session, tokens[i], error);
+            const float *before = i > 0 ? hidden + (i - 1) * width : m->last_hidden;
+            enum mtp_status status = push(session, tokens[i], before, error);
             if (status != MTP_OK)
                 return status;
         }
-        memcpy(m->last_hidden, hidden + i * width, width * sizeof *m->last_hidden);
     }
+    if (n > 0)
+        session->backend->ops->copy(session->backend, m->last_hidden, hidden + (n - 1) * width,
+                                    width * sizeof *m->last_hidden);
     return MTP_OK;
 }
 
@@ -224,21 +236,22 @@ enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint3
 {
     struct mtp_state *m = session->mtp;
     uint32_t first = session->lengths[0] - 1 - m->skipped; /* row of the token that comes next */
-    enum mtp_status status = push(session, token, error);
+    enum mtp_status status = push(session, token, m->last_hidden, error);
     if (status != MTP_OK)
         return status;
     status = mtp_rows(session, m->tokens, m->hidden, m->filled, m->n_queued, n_head, error);
     m->filled += m->n_queued;
     m->n_queued = 0;
     for (uint32_t i = 0; status == MTP_OK && i < n; i++) {
-        drafts[i] = m->top[0];
-        if (i + 1 < n)
+        session->backend->ops->download(session->backend, &drafts[i], m->top, sizeof *m->top);
+        status = session_check_backend(session, error);
+        if (status == MTP_OK && i + 1 < n)
             status = mtp_rows(session, &drafts[i], m->out, first + 1 + i, 1, n_head, error);
     }
     return status;
 }
 
-void mtp_cut(mtp_session *session, uint32_t n_positions, const float *last_hidden)
+void mtp_cut(mtp_session *session, uint32_t n_positions)
 {
     struct mtp_state *m = session->mtp;
     uint32_t rows = n_positions > 0 ? n_positions - 1 : 0;
@@ -250,6 +263,4 @@ void mtp_cut(mtp_session *session, uint32_t n_positions, const float *last_hidde
     } else if (m->filled + m->n_queued > rows) {
         m->n_queued = rows - m->filled;
     }
-    if (last_hidden != NULL)
-        memcpy(m->last_hidden, last_hidden, session->model->hparams.n_embd * sizeof *last_hidden);
 }

@@ -27,7 +27,7 @@ struct mtp_state {
     uint32_t n_queued;        /* rows filled..filled+n_queued-1 wait */
     uint32_t skipped;         /* row i stands for position i + skipped */
     bool may_skip;            /* a full queue is shortened, not filled */
-    int32_t *tokens;          /* [MTP_QUEUE_ROWS] */
+    int32_t *tokens;          /* [MTP_QUEUE_ROWS], the host's; what follows is the backend's */
     float *hidden;            /* [MTP_QUEUE_ROWS][n_embd] */
     float *last_hidden;       /* [n_embd] hidden row of the last position read */
     float *out;               /* [n_embd] m of the last row that drafted */
@@ -69,7 +69,7 @@ enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint3
 enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,
                          uint32_t first, uint32_t n, uint32_t n_head, struct mtp_error *error);
 
-/* Cuts the state back to a session of n positions whose last hidden row is given. */
-void mtp_cut(mtp_session *session, uint32_t n_positions, const float *last_hidden);
+/* Cuts the state back to a session of n positions; last_hidden is the caller's to restore. */
+void mtp_cut(mtp_session *session, uint32_t n_positions);
 
 #endif

@@ -159,18 +159,17 @@ enum mtp_status qwen35_check_fault(const struct pass *p, const char *where, uint
     return mtp_fail(error, MTP_ERR_NUMERIC,
                     "an infinity or NaN appeared in %s %u, operation %s, row %d of a batch that begins "
                     "at position %d: the model file is damaged",
-                    where, layer, fault.operation, fault.row, p->work->rows[0].position);
+                    where, layer, fault.operation, fault.row, p->session->exchange.rows[0].position);
 }
 
 void qwen35_rope_table(const struct pass *p)
 {
-    rope_table(p->work->cos_sin, p->work->rows, p->n_rows, p->session->rope_frequencies,
-               p->h->n_rot / 2);
+    exchange_upload_rope(p->session, p->n_rows);
 }
 
 static void embed_rows(const struct pass *p)
 {
-    const struct embed_args embed = {p->session->model->embedding, p->work->rows, p->work->x,
+    const struct embed_args embed = {p->session->weights->embedding, p->work->rows, p->work->x,
                                      p->n_rows};
     p->ops->embed(p->backend, &embed);
     qwen35_rope_table(p);
@@ -194,7 +193,7 @@ void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
 static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
 {
     for (uint32_t i = 0; i < p->h->n_layers; i++) {
-        const struct layer *layer = &p->session->model->layers[i];
+        const struct layer *layer = &p->session->weights->layers[i];
         const struct layer_state *state = &p->session->layers[i];
         p->backend->layer = (int32_t)i;
         qwen35_norm(p, p->work->x, layer->attn_norm, p->work->normed, p->h->n_embd);
@@ -217,11 +216,12 @@ static void logits_of(struct pass p, const float *hidden, int32_t n)
 {
     p.n_rows = n;
     struct workspace *work = p.work;
-    const mtp_model *model = p.session->model;
     struct linear_input input = {p.backend, hidden, work->act, p.h->n_embd, n, false};
-    linear(&input, &model->head, work->logits);
-    const struct argmax_args argmax = {work->logits, work->top, p.h->n_vocab, n};
+    linear(&input, &p.session->weights->head, work->logits);
+    const struct argmax_args argmax = {work->logits, results_top(work->results, n), p.h->n_vocab, n};
     p.ops->argmax(p.backend, &argmax);
+    const struct digest_args digest = {work->logits, results_digests(work->results), p.h->n_vocab, n};
+    p.ops->digest(p.backend, &digest);
 }
 
 /* Hidden rows and logits: of every row where drafts need them, else of the rows that want logits. */
@@ -229,12 +229,13 @@ static enum mtp_status head(const struct pass *p, const struct forward_batch *ba
                             struct mtp_error *error)
 {
     struct workspace *work = p->work;
-    const float *norm = p->session->model->output_norm;
+    const float *norm = p->session->weights->output_norm;
     int32_t n = batch->n_logit_rows;
     struct pass wanted = *p;
     wanted.n_rows = n;
     p->backend->layer = (int32_t)p->h->n_layers;
-    memcpy(work->logit_rows, batch->logit_rows, (size_t)n * sizeof *work->logit_rows);
+    p->ops->upload(p->backend, work->logit_rows, batch->logit_rows,
+                   (size_t)n * sizeof *work->logit_rows);
     struct gather_args gather = {work->x, work->logit_rows, work->mixed, p->h->n_embd, n};
     if (p->session->mtp != NULL) {
         qwen35_norm(p, work->x, norm, work->hidden, p->h->n_embd);
@@ -256,7 +257,8 @@ enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch 
     struct pass p = qwen35_pass(session, batch->n_rows);
     p.speculative = batch->speculative;
     p.backend->layer = -1;
-    memcpy(p.work->rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
+    memcpy(session->exchange.rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
+    exchange_upload_rows(session, batch->n_rows);
     embed_rows(&p);
     enum mtp_status status = run_layers(&p, error);
     return status == MTP_OK ? head(&p, batch, error) : status;

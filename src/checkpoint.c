@@ -1,7 +1,6 @@
 /* checkpoint.c - remembering a session's length and recurrent state. KV rows need no copy: positions
  * before the length are never rewritten. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "mtp/mtp_head.h"
 #include "session.h"
@@ -28,9 +27,10 @@ enum mtp_status mtp_checkpoint_take(mtp_checkpoint **out, const mtp_session *ses
     (*out)->length = session->lengths[0];
     (*out)->bytes = bytes;
     (*out)->hidden_bytes = hidden_bytes;
-    memcpy((*out)->state, session_state(session)->base, bytes);
+    struct backend *backend = session->backend;
+    backend->ops->download(backend, (*out)->state, session_state(session)->base, bytes);
     if (hidden_bytes > 0)
-        memcpy((*out)->state + bytes, session->mtp->last_hidden, hidden_bytes);
+        backend->ops->download(backend, (*out)->state + bytes, session->mtp->last_hidden, hidden_bytes);
     return strict_checkpoint_take(&(*out)->shadow, session, error);
 }
 
@@ -40,10 +40,13 @@ enum mtp_status mtp_checkpoint_restore(mtp_session *session, const mtp_checkpoin
     if (checkpoint->session != session || checkpoint->length > session->lengths[0])
         return mtp_fail(error, MTP_ERR_USAGE,
                         "a checkpoint fits only the session it was taken from, at a later position");
-    memcpy(session_state(session)->base, checkpoint->state, checkpoint->bytes);
-    if (session->mtp != NULL)
-        mtp_cut(session, checkpoint->length,
-                (const float *)(const void *)(checkpoint->state + checkpoint->bytes));
+    struct backend *backend = session->backend;
+    backend->ops->upload(backend, session_state(session)->base, checkpoint->state, checkpoint->bytes);
+    if (session->mtp != NULL) {
+        mtp_cut(session, checkpoint->length);
+        backend->ops->upload(backend, session->mtp->last_hidden, checkpoint->state + checkpoint->bytes,
+                             checkpoint->hidden_bytes);
+    }
     session->lengths[0] = checkpoint->length;
     session->have_logits = false;
     session->broken = false;

@@ -61,10 +61,10 @@ enum mtp_status mtp_model_open(mtp_model **out, const char *path,
     pthread_mutex_init(&model->pack_lock, NULL);
     enum mtp_status status = open_parts(model, path, options, error);
     if (status == MTP_OK) {
-        model->layers = calloc(model->hparams.n_layers, sizeof *model->layers);
-        if (model->layers == NULL)
+        model->weights.layers = calloc(model->hparams.n_layers, sizeof *model->weights.layers);
+        if (model->weights.layers == NULL)
             status = mtp_fail_memory(error, "the layers",
-                                     model->hparams.n_layers * sizeof *model->layers);
+                                     model->hparams.n_layers * sizeof *model->weights.layers);
     }
     if (status == MTP_OK)
         status = model_bind(model, error);
@@ -93,8 +93,9 @@ void mtp_model_close(mtp_model *model)
         model->owned = next;
     }
     model_free_packed(model);
+    model_free_images(model);
     pthread_mutex_destroy(&model->pack_lock);
-    free(model->layers);
+    free(model->weights.layers);
     free(model->name);
     free(model);
 }
@@ -130,9 +131,10 @@ static uint64_t ffn_bytes(const struct hparams *h, const struct layer *layer)
 
 uint64_t model_bytes_per_token(const mtp_model *model)
 {
-    uint64_t bytes = model->embedding.row_bytes + weight_bytes(&model->head);
+    uint64_t bytes = model->weights.embedding.row_bytes + weight_bytes(&model->weights.head);
     for (uint32_t i = 0; i < model->hparams.n_layers; i++)
-        bytes += mixer_bytes(&model->layers[i]) + ffn_bytes(&model->hparams, &model->layers[i]);
+        bytes += mixer_bytes(&model->weights.layers[i]) +
+                 ffn_bytes(&model->hparams, &model->weights.layers[i]);
     return bytes;
 }
 
@@ -151,7 +153,7 @@ void mtp_model_get_info(const mtp_model *model, struct mtp_model_info *info)
         .n_ctx_train = h->n_ctx_train,
         .n_vocab = h->n_vocab,
         .n_layers = h->n_layers,
-        .n_mtp_layers = model->mtp.present ? 1 : 0,
+        .n_mtp_layers = model->weights.mtp.present ? 1 : 0,
         .weight_bytes = model->weight_bytes,
         .file_bytes = gguf_file_bytes(model->file) +
                       (model->mtp_file != NULL ? gguf_file_bytes(model->mtp_file) : 0),

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "chat.h"
+#include "device.h"
 #include "hparams.h"
 #include "kernels/ops.h"
 #include "tokenizer.h"
@@ -61,6 +62,16 @@ struct mtp_block {
     struct weight embedding, head;     /* own tables, else the trunk's */
 };
 
+/* What the passes read. The model's own point into the mapped file; those of an image (model_image.c)
+ * into a device's memory. */
+struct model_weights {
+    struct weight embedding;           /* n_out = n_vocab, n_in = n_embd */
+    struct weight head;                /* output.weight, or the embedding when tied */
+    const float *output_norm;          /* [n_embd] */
+    struct layer *layers;              /* [n_layers] */
+    struct mtp_block mtp;
+};
+
 /* A vector converted to float32 because the file stores another type. */
 struct owned_vector {
     struct owned_vector *next;
@@ -80,11 +91,7 @@ struct mtp_model {
     struct gguf *mtp_file;             /* companion, or NULL */
     struct tokenizer *tokenizer;
     struct hparams hparams;
-    struct weight embedding;           /* n_out = n_vocab, n_in = n_embd */
-    struct weight head;                /* output.weight, or the embedding when tied */
-    const float *output_norm;          /* [n_embd] */
-    struct layer *layers;              /* [n_layers] */
-    struct mtp_block mtp;
+    struct model_weights weights;
     bool tied_head;
     uint64_t weight_bytes;             /* bytes of tensors bound */
     char *name;                        /* general.name, printable */
@@ -94,6 +101,7 @@ struct mtp_model {
     bool packed; /* or tried without success */
     void *packed_memory;
     size_t packed_size;
+    struct model_image *images;        /* under pack_lock */
 };
 
 /* Bytes of weights a decoded token reads: every bound matrix once, routed experts by use, one row of
@@ -114,6 +122,16 @@ bool model_add_slot(mtp_model *model, struct weight *weight);
 /* Only rows are read of this one, no products. */
 void model_drop_slot(mtp_model *model, struct weight *weight);
 void model_free_packed(mtp_model *model);
+/* The pages of the file behind a matrix are read no more: they come back if something does. */
+void model_release_pages(const struct weight *weight);
+
+/* The weights for backends of a source: the model's own where the host's memory is theirs, arranged as
+ * they like; else an image in the device's memory, made once a model and source, which lives as long
+ * as the model. */
+enum mtp_status model_weights_for(mtp_model *model, const struct backend_source *source,
+                                  struct backend *backend, const struct model_weights **out,
+                                  struct mtp_error *error);
+void model_free_images(mtp_model *model);
 
 /* Binds trunk and MTP block tensors of model->file / model->mtp_file (model_bind.c). */
 enum mtp_status model_bind(mtp_model *model, struct mtp_error *error);

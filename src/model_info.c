@@ -33,7 +33,7 @@ static void print_shape(const struct hparams *h, FILE *out)
 
 static const char *mtp_text(const mtp_model *model)
 {
-    if (!model->mtp.present)
+    if (!model->weights.mtp.present)
         return model->hparams.n_mtp_layers > 0
                    ? "announced, but blk.N.nextn.eh_proj.weight is missing (see --mtp-model)"
                    : "none";
@@ -86,7 +86,7 @@ enum mtp_status mtp_model_print_info(const mtp_model *model,
         fprintf(out, "  synthetic         true (weights made by mtpsynth)\n");
     print_shape(&model->hparams, out);
     fprintf(out, "  MTP               %s\n", mtp_text(model));
-    fprintf(out, "  output head       %s, %s\n", type_info(model->head.type)->name,
+    fprintf(out, "  output head       %s, %s\n", type_info(model->weights.head.type)->name,
             model->tied_head ? "tied to the embedding" : "its own");
     print_tensors(model->file, out);
     if (model->mtp_file != NULL)

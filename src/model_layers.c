@@ -118,13 +118,13 @@ static enum mtp_status bind_mtp(struct binder *b, struct mtp_block *mtp)
     TRY(bind_matrix(b, "nextn.eh_proj.weight", (struct matrix_shape){2 * n, n, 1}, &mtp->eh_proj));
     TRY(bind_vector(b, "nextn.enorm.weight", n, &mtp->enorm));
     TRY(bind_vector(b, "nextn.hnorm.weight", n, &mtp->hnorm));
-    mtp->head_norm = model->output_norm;
+    mtp->head_norm = model->weights.output_norm;
     if (bind_find(b, "nextn.shared_head_norm.weight") != NULL)
         TRY(bind_vector(b, "nextn.shared_head_norm.weight", n, &mtp->head_norm));
-    TRY(bind_own_table(b, "nextn.embed_tokens.weight", &model->embedding, &mtp->embedding));
+    TRY(bind_own_table(b, "nextn.embed_tokens.weight", &model->weights.embedding, &mtp->embedding));
     if (mtp->embedding.packed != NULL)
         model_drop_slot(b->model, &mtp->embedding);
-    TRY(bind_own_table(b, "nextn.shared_head_head.weight", &model->head, &mtp->head));
+    TRY(bind_own_table(b, "nextn.shared_head_head.weight", &model->weights.head, &mtp->head));
     mtp->present = true;
     return MTP_OK;
 }
@@ -140,16 +140,16 @@ static enum mtp_status bind_tables(struct binder *b)
         return mtp_fail(b->error, MTP_ERR_FORMAT,
                         "%s: token_embd.weight has %llu rows but the tokenizer has %u tokens",
                         gguf_path(b->file), (unsigned long long)embedding->ne[1], h->n_vocab);
-    TRY(bind_matrix(b, "token_embd.weight", table, &model->embedding));
-    model->head = model->embedding;
+    TRY(bind_matrix(b, "token_embd.weight", table, &model->weights.embedding));
+    model->weights.head = model->weights.embedding;
     model->tied_head = bind_find(b, "output.weight") == NULL;
     if (model->tied_head)
-        model->embedding.packed = NULL; /* its rows are read as the file has them */
+        model->weights.embedding.packed = NULL; /* its rows are read as the file has them */
     else
-        model_drop_slot(model, &model->embedding);
+        model_drop_slot(model, &model->weights.embedding);
     if (!model->tied_head)
-        TRY(bind_matrix(b, "output.weight", table, &model->head));
-    return bind_vector(b, "output_norm.weight", h->n_embd, &model->output_norm);
+        TRY(bind_matrix(b, "output.weight", table, &model->weights.head));
+    return bind_vector(b, "output_norm.weight", h->n_embd, &model->weights.output_norm);
 }
 
 /* The companion must describe the same trunk. */
@@ -169,7 +169,7 @@ static enum mtp_status bind_companion(struct binder *b)
                         gguf_path(model->mtp_file));
     b->file = model->mtp_file;
     b->block = (int)h->n_layers;
-    return bind_mtp(b, &model->mtp);
+    return bind_mtp(b, &model->weights.mtp);
 }
 
 static enum mtp_status bind_trunk(struct binder *b)
@@ -184,7 +184,7 @@ static enum mtp_status bind_trunk(struct binder *b)
                         gguf_path(b->file));
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->block = (int)i;
-        TRY(bind_layer(b, h->recurrent[i], &model->layers[i]));
+        TRY(bind_layer(b, h->recurrent[i], &model->weights.layers[i]));
     }
     return MTP_OK;
 }
@@ -198,6 +198,6 @@ enum mtp_status model_bind(mtp_model *model, struct mtp_error *error)
         return bind_companion(&b);
     b.block = (int)model->hparams.n_layers;
     if (model->hparams.n_mtp_layers > 0 && bind_find(&b, "nextn.eh_proj.weight") != NULL)
-        TRY(bind_mtp(&b, &model->mtp));
+        TRY(bind_mtp(&b, &model->weights.mtp));
     return MTP_OK;
 }

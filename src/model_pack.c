@@ -35,9 +35,8 @@ static size_t slot_bytes(struct backend *backend, const struct pack_slot *slot)
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* The pages of the file that lie whole in the matrix are read no more: without this they would count as
- * the process's memory beside the packed ones. They come back from the file if something does read. */
-static void release_file_pages(const struct weight *w)
+/* Those that lie whole in the matrix: they would count as the process's memory beside the packed ones. */
+void model_release_pages(const struct weight *w)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = (uintptr_t)w->data, end = begin + w->n_experts * w->expert_bytes;
@@ -76,10 +75,10 @@ static void pack_all(mtp_model *model, struct backend *backend)
         size_t bytes = slot_bytes(backend, slot);
         if (bytes == 0)
             continue;
-        backend->ops->pack(backend, &slot->weight, memory);
+        pack_whole(backend, &slot->weight, memory);
         slot->packed.data = memory;
         memory += bytes;
-        release_file_pages(&slot->weight);
+        model_release_pages(&slot->weight);
     }
 }
 

@@ -34,11 +34,12 @@ enum mtp_status {
     MTP_ERR_USAGE = 2,         /* an argument is wrong */
     MTP_ERR_IO = 3,            /* a file cannot be opened, read or written */
     MTP_ERR_FORMAT = 4,        /* not a GGUF file, or a damaged one */
-    MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know */
+    MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know; no such device */
     MTP_ERR_MEMORY = 6,        /* not enough memory */
     MTP_ERR_CONTEXT = 7,       /* the prompt does not fit the context */
     MTP_ERR_NUMERIC = 8,       /* an infinity or NaN appeared while computing */
     MTP_ERR_STRICT = 9,        /* --strict found a difference, or compared nothing */
+    MTP_ERR_DEVICE = 10,       /* a device failed while computing */
     MTP_ERR_INTERRUPTED = 130, /* the progress callback asked to stop */
 };
 
@@ -111,6 +112,9 @@ const char *mtp_decoder_flush(mtp_decoder *decoder, size_t *length);
 
 enum mtp_kv_type { MTP_KV_F16 = 0, MTP_KV_F32 = 1 };
 enum mtp_moe_mode { MTP_MOE_GROUPED = 0, MTP_MOE_PER_TOKEN = 1 };
+/* Where a session computes; the text does not depend on it. AUTO is the CPU. CUDA needs a build with that
+ * backend and an NVIDIA device (MTP_ERR_UNSUPPORTED); threads and instruction set then do not matter. */
+enum mtp_device { MTP_DEVICE_AUTO = 0, MTP_DEVICE_CPU = 1, MTP_DEVICE_CUDA = 2 };
 enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2, MTP_ISA_AVX512 = 3 };
 
 enum mtp_strict_mode {
@@ -132,6 +136,7 @@ struct mtp_session_options {
     mtp_progress_fn progress;
     void *user;
     bool profile;         /* measure every operation: mtp_session_get_profile */
+    enum mtp_device device;
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
                                  const struct mtp_session_options *options,
@@ -145,7 +150,8 @@ enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, siz
 uint32_t mtp_session_length(const mtp_session *session);   /* positions used */
 uint32_t mtp_session_n_ctx(const mtp_session *session);
 uint32_t mtp_session_n_threads(const mtp_session *session);
-const char *mtp_session_isa_name(const mtp_session *session); /* "scalar", "avx2", "avx512" */
+const char *mtp_session_isa_name(const mtp_session *session); /* "scalar", "avx2", "avx512", "cuda" */
+const char *mtp_session_device_name(const mtp_session *session); /* "cpu", "cuda" */
 /* Logits after the last position, n_vocab floats, valid until the next append; NULL when empty. */
 const float *mtp_session_logits(const mtp_session *session);
 /* Sum modulo 2^64 of a mix of every (index, bits) of those logits: equal logits, equal digest. */

@@ -72,7 +72,8 @@ static void say_settings(const struct mtpgen_run *run)
 {
     struct mtp_model_info info;
     mtp_model_get_info(run->model, &info);
-    fprintf(stderr, "mtpgen: %s, %" PRIu32 " threads, %s, context %" PRIu32 "\n", info.architecture,
+    fprintf(stderr, "mtpgen: %s on %s, %" PRIu32 " threads, %s, context %" PRIu32 "\n",
+            info.architecture, mtp_session_device_name(run->session),
             mtp_session_n_threads(run->session), mtp_session_isa_name(run->session),
             mtp_session_n_ctx(run->session));
     const struct mtp_sampling *sampling = &run->generation.sampling;

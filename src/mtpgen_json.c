@@ -147,7 +147,7 @@ static json_t *options(const struct mtpgen_run *run)
     const struct mtp_sampling *sampling = &run->generation.sampling;
     const mtp_session *open = run->session;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:b, s:b}",
+                     "s:o, s:b, s:b}",
                      "draft", drafts(&run->generation),
                      "draft_head_rows", whole(run->generation.draft_head_rows),
                      "strict", text(strict_word(session->strict)),
@@ -164,6 +164,7 @@ static json_t *options(const struct mtpgen_run *run)
                      "kv", text(session->kv_type == MTP_KV_F32 ? "f32" : "f16"),
                      "moe",
                      text(session->moe_mode == MTP_MOE_PER_TOKEN ? "per-token" : "grouped"),
+                     "device", text(open != NULL ? mtp_session_device_name(open) : NULL),
                      "isa", text(open != NULL ? mtp_session_isa_name(open) : NULL),
                      "ignore_eos", run->options->ignore_eos, "chat", run->options->chat);
 }

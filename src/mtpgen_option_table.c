@@ -67,6 +67,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
       "tokens of a prefill chunk; 512; the text does not change", SESSION(n_batch), 1, 65536 },
     OWN_CHOICE("--moe", "grouped|per-token", GROUP_COMPUTING, moe_mode,
                "read experts once a chunk or once a token; same text"),
+    OWN_CHOICE("--device", "auto|cpu|cuda", GROUP_COMPUTING, device,
+               "where to compute; auto is the CPU; same text"),
     OWN_CHOICE("--isa", "auto|scalar|avx2|avx512", GROUP_COMPUTING, isa, "instruction set; same text"),
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
@@ -106,7 +108,7 @@ const size_t mtpgen_n_hidden_options =
 #define REFUSED(names, argument, text) \
     { names, argument, GROUP_LLAMA, KIND_REFUSED, text, .least = 0 }
 
-#define NO_GPU "there is no GPU backend, everything runs on the CPU"
+#define ONE_DEVICE "all of the model runs on one device, which --device chooses"
 #define DRAFT_FIXED "--draft N alone sets how many are drafted"
 #define DRAFT_SHARES "the draft head shares -t, -c and --kv with the model"
 #define OWN_ROPE "positions are encoded as the model file says"
@@ -132,17 +134,17 @@ const struct mtpgen_option mtpgen_llama_options[] = {
              "{\"enable_thinking\": true or false} as --think, --no-think; others are refused"),
     HONOURED_SET("--no-perf", quiet, "as --quiet"),
 
-    NOTED("-ngl, --gpu-layers, --n-gpu-layers", "N", NO_GPU),
-    NOTED("-sm, --split-mode", "MODE", NO_GPU),
-    NOTED("-ts, --tensor-split", "LIST", NO_GPU),
-    NOTED("-mg, --main-gpu", "N", NO_GPU),
-    NOTED("-dev, --device", "LIST", NO_GPU),
-    NOTED("-ot, --override-tensor", "LIST", NO_GPU),
-    NOTED("-cmoe, --cpu-moe", NULL, NO_GPU),
-    NOTED("-ncmoe, --n-cpu-moe", "N", NO_GPU),
-    NOTED("-nkvo, --no-kv-offload", NULL, NO_GPU),
-    NOTED("--no-op-offload", NULL, NO_GPU),
-    NOTED("--no-host", NULL, NO_GPU),
+    NOTED("-ngl, --gpu-layers, --n-gpu-layers", "N", ONE_DEVICE),
+    NOTED("-sm, --split-mode", "MODE", ONE_DEVICE),
+    NOTED("-ts, --tensor-split", "LIST", ONE_DEVICE),
+    NOTED("-mg, --main-gpu", "N", ONE_DEVICE),
+    NOTED("-dev", "LIST", ONE_DEVICE),
+    NOTED("-ot, --override-tensor", "LIST", ONE_DEVICE),
+    NOTED("-cmoe, --cpu-moe", NULL, ONE_DEVICE),
+    NOTED("-ncmoe, --n-cpu-moe", "N", ONE_DEVICE),
+    NOTED("-nkvo, --no-kv-offload", NULL, ONE_DEVICE),
+    NOTED("--no-op-offload", NULL, ONE_DEVICE),
+    NOTED("--no-host", NULL, ONE_DEVICE),
     NOTED("-fit, --fit", "[on|off]", "memory is taken only as it is used; see --info"),
     NOTED("-fa, --flash-attn", "[on|off|auto]", "attention has one definition here"),
     NOTED("-ub, --ubatch-size", "N", "--batch alone sets the chunks of prefill"),
@@ -179,13 +181,13 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     NOTED("--spec-draft-n-min, --draft-min, --draft-n-min", "N", DRAFT_FIXED),
     NOTED("--spec-draft-p-min, --draft-p-min", "P", DRAFT_FIXED),
     NOTED("--spec-draft-p-split, --draft-p-split", "P", DRAFT_FIXED),
-    NOTED("--spec-draft-ngl, -ngld, --gpu-layers-draft, --n-gpu-layers-draft", "N", NO_GPU),
-    NOTED("--spec-draft-device, -devd, --device-draft", "LIST", NO_GPU),
+    NOTED("--spec-draft-ngl, -ngld, --gpu-layers-draft, --n-gpu-layers-draft", "N", ONE_DEVICE),
+    NOTED("--spec-draft-device, -devd, --device-draft", "LIST", ONE_DEVICE),
     NOTED("--spec-draft-type-k, -ctkd, --cache-type-k-draft", "TYPE", DRAFT_SHARES),
     NOTED("--spec-draft-type-v, -ctvd, --cache-type-v-draft", "TYPE", DRAFT_SHARES),
     NOTED("--spec-draft-backend-sampling, --no-spec-draft-backend-sampling", NULL,
           "drafts are drawn with the noise of the sampler"),
-    NOTED("--spec-draft-cpu-moe, -cmoed, --cpu-moe-draft", NULL, NO_GPU),
+    NOTED("--spec-draft-cpu-moe, -cmoed, --cpu-moe-draft", NULL, ONE_DEVICE),
     NOTED("-td, --threads-draft", "N", DRAFT_SHARES),
     NOTED("-cd, --ctx-size-draft", "N", DRAFT_SHARES),
     NOTED("--repeat-last-n", "N", "repetition is not penalised"),
@@ -241,7 +243,7 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     REFUSED("-sp, --special", NULL, "control tokens are not printed; see --verbose"),
     REFUSED("--display-prompt, --verbose-prompt", NULL, "the prompt is not printed; see --verbose"),
     REFUSED("--log-file", "FILE", "redirect standard error, 2>FILE; --verbose says more"),
-    REFUSED("--list-devices", NULL, "the CPU is the only one; see --isa and -t"),
+    REFUSED("--list-devices", NULL, "--device cuda takes the first one"),
     REFUSED("--host, --port, --api-key", "X", "there is no server; use -p, -f or --chat"),
     REFUSED("--lookup-cache-static, -lcs, --lookup-cache-dynamic, -lcd", "FILE",
             "drafting by look-up is not offered; see --mtp-model"),

@@ -460,6 +460,7 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
     choose_draft(options);
     options->session.moe_mode = (enum mtp_moe_mode)options->moe_mode;
     options->session.isa = (enum mtp_isa)options->isa;
+    options->session.device = (enum mtp_device)options->device;
     if (options->prompt != NULL && options->prompt_file != NULL)
         return mtpgen_fail(error, MTP_ERR_USAGE, "give -p or -f, not both");
     if (options->system != NULL && options->system_file != NULL)

@@ -32,7 +32,7 @@ struct mtpgen_options {
     bool trace_logits;
     const char *report_path;
     struct mtp_session_options session; /* draft is set when the model is known */
-    int kv_type, moe_mode, isa;      /* enum values; -1 for kv_type: not given by --kv */
+    int kv_type, moe_mode, isa, device; /* enum values; -1 for kv_type: not given by --kv */
     int k_type, v_type;              /* -ctk, -ctv; -1: not given */
     int32_t spec_n_max;              /* --spec-draft-n-max; -1: not given */
     int spec_type;                   /* --spec-type: 0 none, 1 draft-mtp; -1: not given */

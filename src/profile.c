@@ -7,10 +7,14 @@
 #include <time.h>
 
 /* The operations of kernels/ops.h in the order of the table. */
-#define OPERATIONS(X)                                                                              \
-    X(embed) X(quantize) X(matmul) X(expert_matmul) X(rms_norm) X(add) X(rope) X(kv_store)         \
-    X(attention) X(conv) X(delta_net) X(conv_replay) X(delta_net_replay) X(mul_silu) X(route)      \
-    X(moe_combine) X(argmax) X(gather)
+#define FIRST(X) X(embed) X(quantize) X(matmul)
+#define MIDDLE(X) X(rms_norm) X(add) X(rope) X(kv_store)
+#define LAST(X)                                                                                    \
+    X(conv) X(delta_net) X(conv_replay) X(delta_net_replay) X(mul_silu) X(route) X(moe_combine)    \
+    X(argmax) X(digest) X(gather)
+#define OPERATIONS(X) FIRST(X) X(expert_matmul) MIDDLE(X) X(attention) LAST(X)
+/* But those whose bytes depend on what the backend's memory holds. */
+#define OPERATIONS_BUT(X) FIRST(X) MIDDLE(X) LAST(X)
 
 #define AS_INDEX(op) op##_index,
 enum { OPERATIONS(AS_INDEX) N_OPERATIONS };
@@ -78,12 +82,13 @@ static uint64_t matmul_bytes(const struct matmul_args *a)
     return (uint64_t)a->w.n_out * a->w.row_bytes;
 }
 
-/* Not expert_bytes: where gate and up are fused, that is the way past both. */
-static uint64_t expert_matmul_bytes(const struct expert_matmul_args *a)
+/* Not expert_bytes: where gate and up are fused, that is the way past both. start: args->start for the
+ * host to read. */
+static uint64_t expert_matmul_bytes(const struct expert_matmul_args *a, const int32_t *start)
 {
     uint64_t reads = 0;
     for (uint32_t e = 0; e < a->w.n_experts; e++) {
-        int32_t pairs = a->start[e + 1] - a->start[e];
+        int32_t pairs = start[e + 1] - start[e];
         reads += a->grouped ? pairs > 0 : (uint64_t)pairs;
     }
     return reads * a->w.n_out * a->w.row_bytes;
@@ -111,11 +116,8 @@ static uint64_t kv_store_bytes(const struct kv_store_args *a)
     return (uint64_t)a->n_rows * (read + kv_row_bytes(&a->cache));
 }
 
-static uint64_t attention_bytes(const struct attention_args *a)
+static uint64_t attention_bytes(const struct attention_args *a, uint64_t positions)
 {
-    uint64_t positions = 0;
-    for (int32_t r = 0; r < a->n_rows; r++)
-        positions += (uint64_t)a->rows[r].position + 1;
     return positions * kv_row_bytes(&a->cache);
 }
 
@@ -172,6 +174,11 @@ static uint64_t argmax_bytes(const struct argmax_args *a)
     return (uint64_t)a->n_rows * (floats(a->n) + sizeof *a->dst);
 }
 
+static uint64_t digest_bytes(const struct digest_args *a)
+{
+    return (uint64_t)a->n_rows * (floats(a->n) + sizeof *a->dst);
+}
+
 static uint64_t gather_bytes(const struct gather_args *a)
 {
     return floats(2 * (uint64_t)a->n_rows * a->n);
@@ -187,6 +194,13 @@ static void note(struct profile *p, int operation, double seconds, uint64_t byte
     tally->bytes += bytes;
 }
 
+/* Operations of a device are under way when they return. */
+static double seconds_since(struct profile *p, double start)
+{
+    p->inner->ops->synchronize(p->inner);
+    return now() - start;
+}
+
 /* Defines p_op: the inner backend's op, measured. */
 #define DEFINE_OPERATION(op)                                                                       \
     static void p_##op(struct backend *backend, const struct op##_args *args)                      \
@@ -194,9 +208,44 @@ static void note(struct profile *p, int operation, double seconds, uint64_t byte
         struct profile *p = self(backend);                                                         \
         double start = now();                                                                      \
         p->inner->ops->op(p->inner, args);                                                         \
-        note(p, op##_index, now() - start, op##_bytes(args));                                      \
+        note(p, op##_index, seconds_since(p, start), op##_bytes(args));                            \
     }
-OPERATIONS(DEFINE_OPERATION)
+OPERATIONS_BUT(DEFINE_OPERATION)
+
+static void p_expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
+{
+    struct profile *p = self(backend);
+    int32_t pairs[MAX_EXPERTS + 1];
+    double start = now();
+    p->inner->ops->expert_matmul(p->inner, args);
+    double seconds = seconds_since(p, start);
+    p->inner->ops->download(p->inner, pairs, args->start, (args->w.n_experts + 1) * sizeof *pairs);
+    note(p, expert_matmul_index, seconds, expert_matmul_bytes(args, pairs));
+}
+
+/* Positions that the rows see, themselves among them. */
+static uint64_t positions_seen(struct profile *p, const struct attention_args *args)
+{
+    enum { TOGETHER = 64 };
+    struct batch_row rows[TOGETHER];
+    uint64_t positions = 0;
+    for (int32_t done = 0; done < args->n_rows; done += TOGETHER) {
+        int32_t left = args->n_rows - done, n = left < TOGETHER ? left : TOGETHER;
+        p->inner->ops->download(p->inner, rows, args->rows + done, (size_t)n * sizeof *rows);
+        for (int32_t r = 0; r < n; r++)
+            positions += (uint64_t)rows[r].position + 1;
+    }
+    return positions;
+}
+
+static void p_attention(struct backend *backend, const struct attention_args *args)
+{
+    struct profile *p = self(backend);
+    double start = now();
+    p->inner->ops->attention(p->inner, args);
+    double seconds = seconds_since(p, start);
+    note(p, attention_index, seconds, attention_bytes(args, positions_seen(p, args)));
+}
 
 /* ---- the rest is the inner backend's ------------------------------------------------------- */
 
@@ -205,9 +254,9 @@ static size_t p_packed_bytes(struct backend *b, const struct weight *w)
     return self(b)->inner->ops->packed_bytes(self(b)->inner, w);
 }
 
-static void p_pack(struct backend *b, const struct weight *w, void *dst)
+static void p_pack(struct backend *b, const struct pack_args *a)
 {
-    self(b)->inner->ops->pack(self(b)->inner, w, dst);
+    self(b)->inner->ops->pack(self(b)->inner, a);
 }
 
 static bool p_reserve(struct backend *b, uint32_t n_ctx)
@@ -304,6 +353,7 @@ struct profile *profile_open(struct backend *inner)
         return NULL;
     p->ops = profile_ops;
     p->ops.name = inner->ops->name;
+    p->ops.host_memory = inner->ops->host_memory;
     p->base.ops = &p->ops;
     p->inner = inner;
     p->phase = PROFILE_NO_PHASE;

@@ -10,7 +10,6 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
-#include "kernels/selftest.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
 #include "profile.h"
@@ -47,10 +46,11 @@ enum mtp_status session_complete_options(const mtp_model *model,
         status = check_option("the number of threads", out->n_threads, MAX_THREADS, error);
     if (status == MTP_OK)
         status = check_option("the batch size", out->n_batch, MAX_BATCH, error);
-    out->draft = out->draft && model->mtp.present;
-    if (status == MTP_OK && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
+    out->draft = out->draft && model->weights.mtp.present;
+    bool on_cpu = out->device != MTP_DEVICE_CUDA; /* else the instruction set does not matter */
+    if (status == MTP_OK && on_cpu && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED, "this processor or build has no AVX2 kernels");
-    if (status == MTP_OK && out->isa == MTP_ISA_AVX512 && !cpu_has_avx512())
+    if (status == MTP_OK && on_cpu && out->isa == MTP_ISA_AVX512 && !cpu_has_avx512())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED,
                           "this processor or build has no AVX-512 VNNI kernels");
     return status;
@@ -205,6 +205,8 @@ static enum mtp_status allocate(struct mtp_session *s, struct mtp_error *error)
     rope_frequencies(s->rope_frequencies, h->n_rot, h->rope_base);
     enum mtp_status status = open_kv_and_workspace(s, error);
     if (status == MTP_OK)
+        status = exchange_open(s, error);
+    if (status == MTP_OK)
         status = open_state(s, error);
     if (status == MTP_OK && !s->backend->ops->reserve(s->backend, s->options.n_ctx))
         status = mtp_fail_memory(error, "attention scores", s->options.n_ctx * sizeof(float));
@@ -219,17 +221,6 @@ static enum mtp_status allocate(struct mtp_session *s, struct mtp_error *error)
 
 /* ---- opening and closing ----------------------------------------------------------------- */
 
-static const struct cpu_kernels *choose_kernels(enum mtp_isa isa)
-{
-    if (isa == MTP_ISA_SCALAR)
-        return cpu_kernels_scalar();
-#ifdef MTP_HAVE_AVX2
-    if (isa == MTP_ISA_AVX2)
-        return cpu_kernels_avx2();
-#endif
-    return cpu_kernels_best();
-}
-
 static enum mtp_status open_profile(struct mtp_session *s, struct mtp_error *error)
 {
     s->profile = profile_open(s->backend);
@@ -241,18 +232,11 @@ static enum mtp_status open_profile(struct mtp_session *s, struct mtp_error *err
 
 static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *error)
 {
-    const struct cpu_kernels *kernels = choose_kernels(s->options.isa);
-    const char *failed = NULL;
-    if (!kernels_selftest(kernels, &failed))
-        return mtp_fail(error, MTP_ERR_INTERNAL,
-                        "operation %s of the %s kernels gives wrong bits on this machine", failed,
-                        kernels->name);
-    s->backend = cpu_backend_open(kernels, s->options.n_threads);
-    if (s->backend == NULL)
-        return mtp_fail(error, MTP_ERR_MEMORY, "not enough memory for %" PRIu32 " threads",
-                        s->options.n_threads);
-    model_pack(s->model, s->backend);
-    enum mtp_status status = s->options.profile ? open_profile(s, error) : MTP_OK;
+    enum mtp_status status = s->source->open(s->source->user, &s->options, &s->backend, error);
+    if (status == MTP_OK)
+        status = model_weights_for(s->model, s->source, s->backend, &s->weights, error);
+    if (status == MTP_OK && s->options.profile)
+        status = open_profile(s, error);
     if (status != MTP_OK || (s->options.strict == MTP_STRICT_OFF && s->options.test_flip == NULL))
         return status;
     status = session_instrument(s, error);
@@ -271,9 +255,9 @@ enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error
     return MTP_OK;
 }
 
-enum mtp_status session_open(mtp_session **out, mtp_model *model,
-                             const struct mtp_session_options *options, uint32_t n_sequences,
-                             struct mtp_error *error)
+enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struct backend_source *source,
+                                const struct mtp_session_options *options, uint32_t n_sequences,
+                                struct mtp_error *error)
 {
     *out = NULL;
     struct mtp_session_options complete;
@@ -284,6 +268,7 @@ enum mtp_status session_open(mtp_session **out, mtp_model *model,
     if (s == NULL)
         return mtp_fail_memory(error, "a session", sizeof *s);
     s->model = model;
+    s->source = source;
     s->options = complete;
     s->n_sequences = n_sequences;
     status = open_backend(s, error);
@@ -295,6 +280,18 @@ enum mtp_status session_open(mtp_session **out, mtp_model *model,
     }
     *out = s;
     return MTP_OK;
+}
+
+enum mtp_status session_open(mtp_session **out, mtp_model *model,
+                             const struct mtp_session_options *options, uint32_t n_sequences,
+                             struct mtp_error *error)
+{
+    const struct backend_source *source;
+    *out = NULL;
+    enum mtp_status status =
+        device_source(options != NULL ? options->device : MTP_DEVICE_AUTO, &source, error);
+    return status != MTP_OK ? status
+                            : session_open_on(out, model, source, options, n_sequences, error);
 }
 
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
@@ -316,6 +313,7 @@ void mtp_session_close(mtp_session *session)
     strict_close(session);
     free(session->policy);
     free(session->first_row);
+    exchange_close(session);
     if (session->backend != NULL) {
         mtp_state_close(session);
         arena_close(session, &session->kv_arena);
@@ -372,9 +370,20 @@ static enum mtp_status advance(mtp_session *s, const struct forward_batch *batch
     return MTP_OK;
 }
 
+enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *error)
+{
+    const char *failed = session->backend->ops->error(session->backend);
+    if (failed == NULL)
+        return MTP_OK;
+    session->broken = true;
+    return mtp_fail(error, MTP_ERR_DEVICE, "%s", failed);
+}
+
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
                                 struct mtp_error *error)
 {
+    if (session->broken && session_check_backend(session, error) != MTP_OK)
+        return MTP_ERR_DEVICE;
     if (session->broken)
         return mtp_fail(error, MTP_ERR_NUMERIC, "this session met an infinity or NaN and cannot go on");
     if (batch->n_rows < 1 || (uint32_t)batch->n_rows > session->options.n_batch)
@@ -386,6 +395,9 @@ enum mtp_status session_forward(mtp_session *session, const struct forward_batch
     fp_control saved = fp_control_enter();
     status = qwen35_forward(session, batch, error);
     fp_control_leave(saved);
+    exchange_fetch(session, status == MTP_OK ? batch->n_logit_rows : 0);
+    if (status == MTP_OK)
+        status = session_check_backend(session, error);
     if (status != MTP_OK)
         retreat(session, batch, batch->n_rows);
     else if (batch->speculative)
@@ -459,7 +471,7 @@ enum mtp_status session_note(mtp_session *session, const int32_t *ids, uint32_t 
 
 const float *session_logits(const mtp_session *session)
 {
-    return session->work.logits + (size_t)session->logits_row * session->model->hparams.n_vocab;
+    return exchange_logits(session, session->logits_row);
 }
 
 enum mtp_status mtp_session_append(mtp_session *session, const int32_t *ids, size_t n_ids,

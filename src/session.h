@@ -5,6 +5,7 @@
 #ifndef MTP_SRC_SESSION_H
 #define MTP_SRC_SESSION_H
 
+#include "exchange.h"
 #include "model.h"
 #include "workspace.h"
 
@@ -24,7 +25,9 @@ struct layer_state {
 
 struct mtp_session {
     mtp_model *model;
+    const struct backend_source *source; /* of backend, and of a shadow's */
     struct backend *backend;
+    const struct model_weights *weights; /* in the backend's memory */
     struct mtp_session_options options; /* every default filled in */
     uint32_t n_sequences;
     struct layer_state *layers;         /* [n_layers] */
@@ -34,11 +37,12 @@ struct mtp_session {
     int live;                           /* which state arena holds the present state */
     uint32_t pending;                   /* rows of a speculative pass that awaits session_keep */
     struct workspace work;
+    struct exchange exchange;
     double *rope_frequencies;           /* [n_rot / 2] */
     uint32_t *lengths;                  /* [n_sequences] */
     bool have_logits;                   /* sequence 0 has logits after its last position... */
     uint32_t logits_row;                /* ...in this row of work.logits */
-    bool broken;                        /* a numeric fault left the state undefined */
+    bool broken;                        /* a fault left the state undefined */
     uint64_t rows, passes;
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
@@ -83,6 +87,13 @@ enum mtp_status session_complete_options(const mtp_model *model,
 enum mtp_status session_open(mtp_session **out, mtp_model *model,
                              const struct mtp_session_options *options, uint32_t n_sequences,
                              struct mtp_error *error);
+/* The same over backends of a given source, which must outlive the model; options->device is not read. */
+enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struct backend_source *source,
+                                const struct mtp_session_options *options, uint32_t n_sequences,
+                                struct mtp_error *error);
+
+/* What the backend says has failed, and then the session cannot go on. */
+enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *error);
 
 /* Puts the batch through trunk and head: state advances by its rows, work.logits holds n_logit_rows
  * rows of n_vocab. Every row's position must be its sequence's next. */
@@ -97,7 +108,7 @@ void session_keep(mtp_session *session, uint32_t n_rows);
 enum mtp_status session_note(mtp_session *session, const int32_t *ids, uint32_t first, uint32_t n,
                              struct mtp_error *error);
 
-/* Logits after the last position (when have_logits). */
+/* Logits after the last position (when have_logits), for the host to read until the next pass. */
 const float *session_logits(const mtp_session *session);
 
 /* The recurrent state of the present. */

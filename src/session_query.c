@@ -4,7 +4,6 @@
 #include "profile.h"
 #include "sampler.h"
 #include "session.h"
-#include "verify/digest.h"
 
 uint32_t mtp_session_length(const mtp_session *session)
 {
@@ -26,6 +25,11 @@ const char *mtp_session_isa_name(const mtp_session *session)
     return session->backend->ops->name;
 }
 
+const char *mtp_session_device_name(const mtp_session *session)
+{
+    return session->source->name;
+}
+
 const float *mtp_session_logits(const mtp_session *session)
 {
     return session->have_logits ? session_logits(session) : NULL;
@@ -33,9 +37,7 @@ const float *mtp_session_logits(const mtp_session *session)
 
 uint64_t mtp_session_logits_digest(const mtp_session *session)
 {
-    return session->have_logits
-               ? digest_row(session_logits(session), session->model->hparams.n_vocab)
-               : 0;
+    return session->have_logits ? session->exchange.digests[session->logits_row] : 0;
 }
 
 void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters)

@@ -1,8 +1,6 @@
 /* workspace.c - see workspace.h. */
 #include "workspace.h"
 
-#include <string.h>
-
 void *arena_take(struct arena *arena, size_t count, size_t element_bytes)
 {
     size_t at = (arena->used + 63) / 64 * 64;
@@ -25,10 +23,10 @@ static float *floats(struct workspace *w, struct arena *arena, size_t columns)
     return rows_of(w, arena, columns, sizeof(float));
 }
 
-void workspace_poison(const struct workspace *work, size_t n_rows)
+void workspace_poison(const struct workspace *work, struct backend *backend, size_t n_rows)
 {
     for (uint32_t i = 0; i < work->n_buffers; i++)
-        memset(work->buffers[i].base, 0xff, n_rows * work->buffers[i].row_bytes);
+        backend->ops->fill(backend, work->buffers[i].base, 0xff, n_rows * work->buffers[i].row_bytes);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -93,7 +91,7 @@ void workspace_layout(struct workspace *w, const struct hparams *h, uint32_t n_r
         w->gate = floats(w, arena, h->n_ff);
         w->up = floats(w, arena, h->n_ff);
     }
-    w->top = rows_of(w, arena, 1, sizeof *w->top);
+    w->results = rows_of(w, arena, 1, RESULT_BYTES);
     w->hidden = floats(w, arena, h->n_embd);
     w->logits = floats(w, arena, h->n_vocab);
 }

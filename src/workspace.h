@@ -47,7 +47,7 @@ struct workspace {
     float *hidden;                 /* [R][n_embd] after output_norm, of every row when the session
                                     * drafts, else of the rows that want logits */
     float *logits;                 /* [R][n_vocab] of the same rows */
-    int32_t *top;                  /* [R] argmax of each row of logits */
+    uint8_t *results;              /* [R] of RESULT_BYTES: what a pass says of its rows of logits */
 
     uint32_t n_rows;               /* R */
     uint32_t n_buffers;
@@ -57,9 +57,21 @@ struct workspace {
     } buffers[WORKSPACE_BUFFERS];  /* all of the above but start */
 };
 
+/* Of a pass that wants logits of n rows, results holds n digests, then the likeliest token of each: what
+ * the host reads of every pass is in one place. */
+enum { RESULT_BYTES = sizeof(uint64_t) + sizeof(int32_t) };
+static inline uint64_t *results_digests(uint8_t *results)
+{
+    return (uint64_t *)(void *)results;
+}
+static inline int32_t *results_top(uint8_t *results, int32_t n)
+{
+    return (int32_t *)(void *)(results + (size_t)n * sizeof(uint64_t));
+}
+
 /* Fills the first n_rows rows of every buffer with 0xff bytes (a float's NaN), so that reading what a
  * pass has not written shows. */
-void workspace_poison(const struct workspace *work, size_t n_rows);
+void workspace_poison(const struct workspace *work, struct backend *backend, size_t n_rows);
 
 void workspace_layout(struct workspace *work, const struct hparams *hparams, uint32_t n_rows,
                       struct arena *arena);

@@ -290,6 +290,12 @@ uint32_t mtp_session_n_threads(const mtp_session *session)
     return 2;
 }
 
+const char *mtp_session_device_name(const mtp_session *session)
+{
+    (void)session;
+    return "cpu";
+}
+
 const char *mtp_session_isa_name(const mtp_session *session)
 {
     (void)session;

@@ -50,7 +50,11 @@ mtp_session *fixture_session(mtp_model *model, const struct mtp_session_options 
 {
     mtp_session *session = NULL;
     struct mtp_error error = {0};
-    if (session_open(&session, model, options, n_sequences, &error) != MTP_OK)
+    struct mtp_session_options on_cpu = {0};
+    if (options != NULL)
+        on_cpu = *options;
+    on_cpu.device = MTP_DEVICE_CPU; /* tests read its memory */
+    if (session_open(&session, model, &on_cpu, n_sequences, &error) != MTP_OK)
         fail_msg("%s", error.message);
     return session;
 }

@@ -61,7 +61,7 @@ static void read_window(mtp_session *session, struct window *w)
         const struct forward_batch batch = {rows, CHUNK, wanted, CHUNK, false};
         demand(session_forward(session, &batch, &error), &error);
         memcpy(w->hidden + done * width, session->work.hidden, CHUNK * width * sizeof(float));
-        memcpy(w->chosen + done, session->work.top, CHUNK * sizeof *w->chosen);
+        memcpy(w->chosen + done, session->exchange.top, CHUNK * sizeof *w->chosen);
         demand(session_note(session, w->ids + done, (uint32_t)done, CHUNK, &error), &error);
     }
     demand(mtp_catch_up(session, &error), &error);

@@ -94,6 +94,12 @@ static void run_argmax(struct backend *b, const struct row_operation *op, const 
     b->ops->argmax(b, &(struct argmax_args){in, out, op->in_size, n});
 }
 
+static void run_digest(struct backend *b, const struct row_operation *op, const float *in,
+                       void *out, int32_t n)
+{
+    b->ops->digest(b, &(struct digest_args){in, out, op->in_size, n});
+}
+
 static void run_route(struct backend *b, const struct row_operation *op, const float *in, void *out,
                       int32_t n)
 {
@@ -189,6 +195,7 @@ static void rows_of_small_operations_ignore_their_batch(void **state)
         {"rope", 16 * 24 + 16, 16 * 24 * 4, run_rope, none},
         {"mul_silu", 666, 333 * 4, run_mul_silu, none},
         {"argmax", 1003, 4, run_argmax, none},
+        {"digest", 5003, 8, run_digest, none},
         {"route", 200, 64, run_route, none},
         {"moe_combine", 5 * 77 + 5, 77 * 4, run_moe_combine, none},
     };

@@ -297,11 +297,11 @@ static void skipped_rows_close_up(void **state)
     assert_int_equal(rows_known(m), N);
     assert_memory_equal(drafts, closed, sizeof drafts);
     cache_rows_equal(&m->kv, &short_one->mtp->kv, m->filled + 3);
-    mtp_cut(session, N - 50, NULL); /* back among the rows behind the gap, then before it */
+    mtp_cut(session, N - 50); /* back among the rows behind the gap, then before it */
     assert_int_equal(rows_known(m), N - 51);
-    mtp_cut(session, 300, NULL);
+    mtp_cut(session, 300);
     assert_int_equal(rows_known(m), 299);
-    mtp_cut(session, 0, NULL);
+    mtp_cut(session, 0);
     assert_int_equal(rows_known(m), 0);
     mtp_session_close(short_one);
     mtp_session_close(session);

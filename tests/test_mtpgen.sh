@@ -36,6 +36,14 @@ run -m "$model" -p "$prompt" -n 10 -q --moe per-token
 check "experts read once a token give the same text" same_as "$scratch/text"
 run -m "$model" -p "$prompt" -n 3 -q --isa scalar # slow
 check "the scalar definitions give the same text" begins_as "$scratch/text"
+run -m "$model" -p "$prompt" -n 10 -q --device cpu
+check "the processor gives the same text" same_as "$scratch/text"
+run -m "$model" -p "$prompt" -n 10 -q --device cuda
+on_cuda() # the same text where there is a device, else a reason
+{
+    [ "$status" -eq 0 ] && same_as "$scratch/text" || status_is 5 'CUDA'
+}
+check "a GPU gives the same text, or there is none" on_cuda
 
 run -m "$model" -p "$prompt" -n 10 -q --temp 1 --seed 5
 cp "$out" "$scratch/seed5"

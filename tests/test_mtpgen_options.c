@@ -62,6 +62,7 @@ static void defaults_are_greedy_whole_length_and_thinking(void **state)
     assert_int_equal(options.session.kv_type, MTP_KV_F16);
     assert_int_equal(options.session.moe_mode, MTP_MOE_GROUPED);
     assert_int_equal(options.session.isa, MTP_ISA_AUTO);
+    assert_int_equal(options.session.device, MTP_DEVICE_AUTO);
     assert_int_equal(options.n_draft, MTPGEN_DRAFT_DEFAULT);
     assert_int_equal(options.draft_head_rows, 0);
     assert_int_equal(options.session.strict, MTP_STRICT_OFF);
@@ -78,8 +79,8 @@ static void every_value_arrives_where_it_belongs(void **state)
     assert_int_equal(parse("-f", "-", "-n", "12", "-c", "4096", "-t", "3", "--temp", "0.7",
                            "--top-k", "20", "--top-p=0.9", "--min-p", "1e-2", "--seed",
                            "18446744073709551615", "-b", "64", "--ignore-eos", "--mtp-model", "y",
-                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--chat",
-                           "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
+                           "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--device", "cpu",
+                           "--chat", "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
                            "a", "--stop", "b", "-v", "-q", "--draft", "5", "--draft-head", "512",
                            "--strict", "--trace", "t", "--trace-logits", "--report", "r.json",
                            "--test-flip", "router:3"), MTP_OK);
@@ -103,6 +104,7 @@ static void every_value_arrives_where_it_belongs(void **state)
     assert_int_equal(options.session.moe_mode, MTP_MOE_PER_TOKEN);
     assert_int_equal(options.session.kv_type, MTP_KV_F32);
     assert_int_equal(options.session.isa, MTP_ISA_SCALAR);
+    assert_int_equal(options.session.device, MTP_DEVICE_CPU);
     assert_string_equal(options.system, "be brief");
     assert_string_equal(options.template_name, "chatml");
     assert_int_equal(options.n_stops, 2);
@@ -125,6 +127,7 @@ static void numbers_are_read_strictly(void **state)
         { "--top-p", "0x1" }, { "--min-p", "2" }, { "--seed", "-2" }, { "--seed", "1.0" },
         { "--seed", "18446744073709551616" },     { "--batch", "0" }, { "--batch", "65537" },
         { "--moe", "all" },  { "--kv", "q8_0" },  { "--kv", "f" },    { "--isa", "avx51" },
+        { "--device", "CUDA0" },
         { "--draft", "9" },  { "--draft", "-1" }, { "--draft", "3x" }, { "--draft", "AUTO" },
         { "--draft-head", "0" }, { "--draft-head", "all" }, { "--draft-head", "4294967296" },
         { "--draft-max", "many" },

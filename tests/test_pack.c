@@ -30,7 +30,7 @@ static void *packed_by(struct backend *backend, const struct weight *w)
         return NULL;
     void *packed = need(bytes);
     memset(packed, 0xa5, bytes);
-    backend->ops->pack(backend, w, packed);
+    pack_whole(backend, w, packed);
     return packed;
 }
 
@@ -141,14 +141,47 @@ static void pieces_make_the_whole(void **state)
         assert_int_equal(bytes, 2 * 48 * w.row_bytes); /* the file's, and three rows of zeros twice */
         uint8_t *whole = need(bytes), *pieces = need(bytes);
         memset(pieces, 0xa5, bytes);
-        pack_weights(&w, codec, 0, 6, whole);
+        struct pack_args args = {w, w.data, 0, 2 * 45, whole};
+        pack_weights(&args, codec, 0, 6);
+        args.dst = pieces;
         for (int64_t g = 5; g >= 0; g--)
-            pack_weights(&w, codec, g, g + 1, pieces);
+            pack_weights(&args, codec, g, g + 1);
         assert_memory_equal(whole, pieces, bytes);
         free(whole);
         free(pieces);
         free((void *)w.data);
     }
+}
+
+/* Rows of the file as they come through a staging buffer: of each expert the last 13, then the first 32. */
+static void pieces_of_the_file_make_the_whole(void **state)
+{
+    (void)state;
+    struct numbers numbers = {6};
+    struct backend *backend = open_best(2);
+    for (int t = 0; t < N_TYPES; t++) {
+        struct weight w = random_weight(&numbers, types[t], 512, 45, 2);
+        void *whole = packed_by(backend, &w);
+        uint8_t *pieces = need(pack_bytes(&w)), *staging = need(32 * w.row_bytes);
+        memset(pieces, 0xa5, pack_bytes(&w));
+        struct pack_args args = {.w = w, .rows = staging, .dst = pieces};
+        args.w.data = NULL;
+        for (uint64_t piece = 0; whole != NULL && piece < 4; piece++) {
+            uint64_t first = piece % 2 == 0 ? 32 : 0;
+            args.first_row = piece / 2 * 45 + first;
+            args.n_rows = piece % 2 == 0 ? 13 : 32;
+            memcpy(staging, (const uint8_t *)w.data + piece / 2 * w.expert_bytes + first * w.row_bytes,
+                   args.n_rows * w.row_bytes);
+            backend->ops->pack(backend, &args);
+        }
+        if (whole != NULL)
+            assert_memory_equal(whole, pieces, pack_bytes(&w));
+        free(whole);
+        free(pieces);
+        free(staging);
+        free((void *)w.data);
+    }
+    backend->ops->close(backend);
 }
 
 static void other_types_have_no_packed_form(void **state)
@@ -165,6 +198,7 @@ int main(void)
         cmocka_unit_test(matrices_equal_the_definition),
         cmocka_unit_test(experts_equal_the_definition),
         cmocka_unit_test(pieces_make_the_whole),
+        cmocka_unit_test(pieces_of_the_file_make_the_whole),
         cmocka_unit_test(other_types_have_no_packed_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -164,7 +164,7 @@ static void catching_up_in_a_prompt_is_the_draft_heads(void **state)
     struct mtp_error error = {0};
     fixture_random_ids(ids, MTP_QUEUE_ROWS + 3, 8192, 1);
     assert_int_equal(mtp_session_append(session, ids, MTP_QUEUE_ROWS + 3, &error), MTP_OK);
-    const struct mtp_block *block = &model->mtp;
+    const struct mtp_block *block = &model->weights.mtp;
     const struct attention_weights *w = &block->layer.attention;
     expect(session, MTP_PROFILE_DRAFT, "matmul", 3,
            weight_bytes(&block->eh_proj) + weight_bytes(&w->k) + weight_bytes(&w->v));
@@ -210,7 +210,7 @@ static void fused_experts_count_their_own_rows(void **state)
     append(session, 1);
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < h->n_layers; i++) {
-        const struct moe_weights *moe = &model->layers[i].moe;
+        const struct moe_weights *moe = &model->weights.layers[i].moe;
         const struct weight *w[] = {&moe->gate, &moe->up, &moe->down};
         for (int k = 0; k < 3; k++)
             bytes += (uint64_t)h->n_experts_used * w[k]->n_out * w[k]->row_bytes;
@@ -229,7 +229,7 @@ static void every_operation_used_is_listed_with_its_time(void **state)
     static const char *const used[] = {
         "embed", "quantize", "matmul", "expert_matmul", "rms_norm", "add", "rope", "kv_store",
         "attention", "conv", "delta_net", "conv_replay", "delta_net_replay", "mul_silu", "route",
-        "moe_combine", "argmax", "gather",
+        "moe_combine", "argmax", "digest", "gather",
     };
     mtp_model *model = fixture_model(REFERENCE_MODEL);
     const struct mtp_session_options options = {.n_threads = 2, .draft = true, .profile = true,

@@ -50,6 +50,7 @@ static void the_processor_runs_every_variant(void **state)
     assert_ptr_not_equal(variant->route, scalar->route);
     assert_ptr_not_equal(variant->moe_combine, scalar->moe_combine);
     assert_ptr_not_equal(variant->argmax, scalar->argmax);
+    assert_ptr_not_equal(variant->digest, scalar->digest);
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
@@ -104,7 +105,8 @@ static void compare_packed(const struct weight *w, const struct batch *batch, in
     memset(packed, 0xa5, pack_bytes(w)); /* nothing of it may be left */
     const struct block_codec *codec = n % 2 == 0 ? block_codec_scalar(w->type)
                                                  : cpu_kernels_best()->codec(w->type);
-    pack_weights(w, codec, 0, (int64_t)pack_groups(w), packed);
+    const struct pack_args args = {*w, w->data, 0, w->n_out, packed};
+    pack_weights(&args, codec, 0, (int64_t)pack_groups(w));
     for (int i = 0; i < 2; i++) {
         if (tables[i] == NULL)
             continue;

@@ -3,28 +3,19 @@
 
 #include <string.h>
 
-static uint64_t mix(uint64_t z)
-{
-    z += 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
+#include "kernels/digest_mix.h"
 
 uint64_t digest_row(const float *x, size_t n)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        sum += mix((uint64_t)i << 32 | bits);
-    }
+    for (size_t i = 0; i < n; i++)
+        sum += digest_mix(i, x[i]);
     return sum;
 }
 
 uint64_t digest_chain(uint64_t run, uint64_t row)
 {
-    return mix(run * 31 + row);
+    return digest_word(run * 31 + row);
 }
 
 uint64_t digest_bytes(uint64_t run, const void *bytes, size_t n)

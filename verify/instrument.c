@@ -80,7 +80,7 @@ static void record(struct instrument *t, const char *operation, const void *data
 {
     uint8_t *room = t->log != NULL ? add_tap(t, operation, n_bytes) : NULL;
     if (room != NULL)
-        memcpy(room, data, n_bytes);
+        t->inner->ops->download(t->inner, room, data, n_bytes);
 }
 
 static void record_floats(struct instrument *t, const char *operation, const float *data,
@@ -101,29 +101,52 @@ static bool strikes(struct instrument *t, enum flip flip)
     return true;
 }
 
-/* The highest bit of the mantissa of the largest element of row 0: a lower one may be swallowed by
- * rounding to int8 later in the pass, and then nothing is wrong with what the pass gives. */
-static void flip_float(float *row, size_t n)
+/* The batch rows of an operation, for the host; to be freed. NULL when memory is short. */
+static struct batch_row *rows_of(struct instrument *t, const struct batch_row *rows, int32_t n_rows)
 {
-    size_t most = 0;
-    for (size_t i = 1; i < n; i++)
-        if (fabsf(row[i]) > fabsf(row[most]))
-            most = i;
-    uint32_t bits;
-    memcpy(&bits, &row[most], sizeof bits);
-    bits ^= 1u << 22;
-    memcpy(&row[most], &bits, sizeof bits);
+    size_t bytes = (size_t)n_rows * sizeof *rows;
+    struct batch_row *copy = malloc(bytes);
+    if (copy != NULL)
+        t->inner->ops->download(t->inner, copy, rows, bytes);
+    return copy;
 }
 
-static void flip_cache(const struct kv_store_args *args)
+/* The highest bit of the mantissa of the largest element of row 0: a lower one may be swallowed by
+ * rounding to int8 later in the pass, and then nothing is wrong with what the pass gives. */
+static void flip_float(struct instrument *t, float *row, size_t n)
+{
+    size_t most = 0;
+    float *copy = malloc(n * sizeof *copy);
+    if (copy == NULL)
+        return;
+    t->inner->ops->download(t->inner, copy, row, n * sizeof *copy);
+    for (size_t i = 1; i < n; i++)
+        if (fabsf(copy[i]) > fabsf(copy[most]))
+            most = i;
+    uint32_t bits;
+    memcpy(&bits, &copy[most], sizeof bits);
+    bits ^= 1u << 22;
+    t->inner->ops->upload(t->inner, &row[most], &bits, sizeof bits);
+    free(copy);
+}
+
+static void flip_cache(struct instrument *t, const struct kv_store_args *args)
 {
     const struct kv_cache *cache = &args->cache;
+    struct batch_row *row = rows_of(t, args->rows, 1);
+    if (row == NULL)
+        return;
     size_t n = (size_t)cache->n_kv_heads * cache->head_dim;
-    size_t at = ((size_t)args->rows[0].sequence * cache->n_ctx + (size_t)args->rows[0].position) * n;
-    if (cache->type == KV_F32)
-        flip_float((float *)cache->k + at, n);
-    else
-        ((uint16_t *)cache->k)[at] ^= 1u << 6;
+    size_t at = ((size_t)row->sequence * cache->n_ctx + (size_t)row->position) * n;
+    free(row);
+    if (cache->type == KV_F32) {
+        flip_float(t, (float *)cache->k + at, n);
+        return;
+    }
+    uint16_t half, *place = (uint16_t *)cache->k + at;
+    t->inner->ops->download(t->inner, &half, place, sizeof half);
+    half ^= 1u << 6;
+    t->inner->ops->upload(t->inner, place, &half, sizeof half);
 }
 
 /* ---- operations -------------------------------------------------------------------------- */
@@ -148,7 +171,7 @@ static void i_matmul(struct backend *b, const struct matmul_args *a)
     t->inner->ops->matmul(t->inner, a);
     bool head = a->w.n_out == t->head_outputs;
     if (strikes(t, head ? FLIP_HEAD : FLIP_MATMUL))
-        flip_float(a->y, a->w.n_out);
+        flip_float(t, a->y, a->w.n_out);
     record_floats(t, head ? "lm_head" : "matmul", a->y, a->n_rows, a->y_stride);
 }
 
@@ -157,7 +180,7 @@ static void i_expert_matmul(struct backend *b, const struct expert_matmul_args *
     struct instrument *t = self(b);
     t->inner->ops->expert_matmul(t->inner, a);
     if (strikes(t, FLIP_EXPERT))
-        flip_float(a->y, a->w.n_out);
+        flip_float(t, a->y, a->w.n_out);
     record_floats(t, "expert", a->y, a->n_pairs, a->y_stride);
 }
 
@@ -188,12 +211,15 @@ static void record_cache(struct instrument *t, const struct kv_store_args *a)
     size_t element = cache->type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
     size_t bytes = cache->n_kv_heads * cache->head_dim * element;
     uint8_t *room = t->log != NULL ? add_tap(t, "kv_store", 2 * bytes * (size_t)a->n_rows) : NULL;
-    for (int32_t r = 0; room != NULL && r < a->n_rows; r++) {
-        size_t position = (size_t)a->rows[r].sequence * cache->n_ctx + (size_t)a->rows[r].position;
-        memcpy(room, (const uint8_t *)cache->k + position * bytes, bytes);
-        memcpy(room + bytes, (const uint8_t *)cache->v + position * bytes, bytes);
+    struct batch_row *rows = room != NULL ? rows_of(t, a->rows, a->n_rows) : NULL;
+    for (int32_t r = 0; rows != NULL && r < a->n_rows; r++) {
+        size_t position = (size_t)rows[r].sequence * cache->n_ctx + (size_t)rows[r].position;
+        t->inner->ops->download(t->inner, room, (const uint8_t *)cache->k + position * bytes, bytes);
+        t->inner->ops->download(t->inner, room + bytes, (const uint8_t *)cache->v + position * bytes,
+                                bytes);
         room += 2 * bytes;
     }
+    free(rows);
 }
 
 static void i_kv_store(struct backend *b, const struct kv_store_args *a)
@@ -201,7 +227,7 @@ static void i_kv_store(struct backend *b, const struct kv_store_args *a)
     struct instrument *t = self(b);
     t->inner->ops->kv_store(t->inner, a);
     if (strikes(t, FLIP_KV))
-        flip_cache(a);
+        flip_cache(t, a);
     record_cache(t, a);
 }
 
@@ -211,7 +237,7 @@ static void i_attention(struct backend *b, const struct attention_args *a)
     size_t n = (size_t)a->n_heads * a->cache.head_dim;
     t->inner->ops->attention(t->inner, a);
     if (strikes(t, FLIP_ATTENTION))
-        flip_float(a->out, n);
+        flip_float(t, a->out, n);
     record_floats(t, "attention", a->out, a->n_rows, n);
 }
 
@@ -221,8 +247,8 @@ static void i_conv(struct backend *b, const struct conv_args *a)
     t->inner->ops->conv(t->inner, a);
     /* The newest input kept; and, for a replay, the input it would take. */
     if (a->n_taps > 1 && strikes(t, FLIP_CONV_STATE)) {
-        flip_float(a->state + (size_t)(a->n_taps - 2) * a->n_channels, a->n_channels);
-        flip_float((float *)(uintptr_t)a->x, a->n_channels);
+        flip_float(t, a->state + (size_t)(a->n_taps - 2) * a->n_channels, a->n_channels);
+        flip_float(t, (float *)(uintptr_t)a->x, a->n_channels);
     }
     record_floats(t, "conv", a->out, a->n_rows, a->n_channels);
 }
@@ -233,9 +259,9 @@ static void i_delta_net(struct backend *b, const struct delta_net_args *a)
     size_t n = (size_t)a->n_v_heads * a->d;
     t->inner->ops->delta_net(t->inner, a);
     if (strikes(t, FLIP_DELTA_STATE)) {
-        flip_float(a->state, (size_t)a->d * a->d);
+        flip_float(t, a->state, (size_t)a->d * a->d);
         if (a->journal.delta != NULL)
-            flip_float(a->journal.delta, a->d);
+            flip_float(t, a->journal.delta, a->d);
     }
     record_floats(t, "delta_net", a->out, a->n_rows, n);
 }
@@ -262,7 +288,7 @@ static void i_route(struct backend *b, const struct route_args *a)
     struct instrument *t = self(b);
     t->inner->ops->route(t->inner, a);
     if (strikes(t, FLIP_ROUTER))
-        flip_float(a->weights, a->n_used);
+        flip_float(t, a->weights, a->n_used);
     record(t, "router", a->experts, (size_t)a->n_rows * a->n_used * sizeof *a->experts);
     record_floats(t, "router", a->weights, a->n_rows, a->n_used);
 }
@@ -279,6 +305,11 @@ static void i_argmax(struct backend *b, const struct argmax_args *a)
     struct instrument *t = self(b);
     t->inner->ops->argmax(t->inner, a);
     record(t, "argmax", a->dst, (size_t)a->n_rows * sizeof *a->dst);
+}
+
+static void i_digest(struct backend *b, const struct digest_args *a)
+{
+    self(b)->inner->ops->digest(self(b)->inner, a);
 }
 
 static void i_gather(struct backend *b, const struct gather_args *a)
@@ -373,6 +404,7 @@ static const struct ops instrument_ops = {
     .route = i_route,
     .moe_combine = i_moe_combine,
     .argmax = i_argmax,
+    .digest = i_digest,
     .gather = i_gather,
     .reserve = i_reserve,
     .upload = i_upload,
@@ -396,6 +428,7 @@ struct backend *instrument_open(struct backend *inner, uint32_t head_outputs)
         return NULL;
     t->ops = instrument_ops;
     t->ops.name = inner->ops->name;
+    t->ops.host_memory = inner->ops->host_memory;
     t->base.ops = &t->ops;
     t->inner = inner;
     t->head_outputs = head_outputs;

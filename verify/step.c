@@ -39,12 +39,11 @@ static enum mtp_status draw(const struct step *step, uint32_t row, uint32_t posi
 {
     const mtp_session *s = step->s;
     if (step->generation->sampling.temperature == 0.0f) {
-        *id = s->work.top[row];
+        *id = s->exchange.top[row];
         return MTP_OK;
     }
-    size_t n_vocab = s->model->hparams.n_vocab;
-    return sampler_draw(s->work.logits + row * n_vocab, (uint32_t)n_vocab,
-                        &step->generation->sampling, position, id, step->error);
+    return sampler_draw(exchange_logits(s, row), s->model->hparams.n_vocab, &step->generation->sampling,
+                        position, id, step->error);
 }
 
 /* Gives a token to the caller and notes it. */
@@ -121,11 +120,16 @@ static enum mtp_status verify_pass(struct step *step)
     return status;
 }
 
+static bool is_observed(const mtp_session *s)
+{
+    return s->observer != NULL || s->on_step != NULL;
+}
+
 /* Gives drafts as long as each is what its row draws; *kept receives the rows that stay. */
 static enum mtp_status accept(struct step *step, uint32_t *kept)
 {
     struct mtp_step_record *record = &step->record;
-    size_t n_vocab = step->s->model->hparams.n_vocab;
+    const mtp_session *s = step->s;
     uint32_t row = 0;
     for (; row < record->n_drafts && !step->stopped; row++) {
         int32_t id;
@@ -134,8 +138,7 @@ static enum mtp_status accept(struct step *step, uint32_t *kept)
             return status;
         if (id != record->drafts[row])
             break;
-        const float *logits = step->s->work.logits + row * n_vocab;
-        give(step, id, digest_row(logits, n_vocab), logits);
+        give(step, id, s->exchange.digests[row], is_observed(s) ? exchange_logits(s, row) : NULL);
         step->n_given_drafts++;
         if (step->stopped)
             break;
@@ -259,7 +262,7 @@ static enum mtp_status keep_first_row(struct step *step)
 {
     mtp_session *s = step->s;
     size_t n_vocab = s->model->hparams.n_vocab;
-    if (s->observer == NULL && s->on_step == NULL)
+    if (!is_observed(s))
         return MTP_OK;
     if (s->first_row == NULL)
         s->first_row = malloc(n_vocab * sizeof *s->first_row);
@@ -315,7 +318,7 @@ void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user)
 
 bool mtp_model_can_draft(const mtp_model *model, struct mtp_error *why_not)
 {
-    if (model->mtp.present)
+    if (model->weights.mtp.present)
         return true;
     mtp_fail(why_not, MTP_ERR_UNSUPPORTED,
              "%s has no draft head: tensor blk.%" PRIu32 ".nextn.eh_proj.weight is missing; give a "

@@ -7,10 +7,17 @@
 
 #include "kernels/fpcontrol.h"
 #include "mtp/mtp_head.h"
+#include "verify/compare.h"
 #include "verify/instrument.h"
 #include "verify/strict_search.h"
 
 /* ---- opening ----------------------------------------------------------------------------- */
+
+/* Room in the session's own memory. */
+static uint8_t *copy_of_state(mtp_session *session, size_t bytes)
+{
+    return session->backend->ops->alloc(session->backend, bytes + 1, MEMORY_WHOLE);
+}
 
 enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
 {
@@ -26,14 +33,17 @@ enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
     options.profile = false;
     options.n_batch = 1;
     strict->state_bytes = session_state(session)->used;
-    strict->before = malloc(strict->state_bytes + 1);
-    strict->shadow_before = malloc(strict->state_bytes + 1);
     strict->rows = calloc(session->options.n_batch, sizeof *strict->rows);
-    if (strict->before == NULL || strict->shadow_before == NULL || strict->rows == NULL)
-        return mtp_fail_memory(error, "copies of the state", 2 * strict->state_bytes);
-    enum mtp_status status = session_open(&strict->shadow, session->model, &options, 1, error);
+    if (strict->rows == NULL)
+        return mtp_fail_memory(error, "a list of rows", session->options.n_batch * sizeof *strict->rows);
+    enum mtp_status status =
+        session_open_on(&strict->shadow, session->model, session->source, &options, 1, error);
     if (status != MTP_OK)
         return status;
+    strict->before = copy_of_state(session, strict->state_bytes);
+    strict->shadow_before = copy_of_state(strict->shadow, strict->state_bytes);
+    if (strict->before == NULL || strict->shadow_before == NULL)
+        return mtp_fail_memory(error, "copies of the state", 2 * strict->state_bytes);
     return session_instrument(strict->shadow, error);
 }
 
@@ -42,9 +52,11 @@ void strict_close(mtp_session *session)
     struct strict *strict = session->strict;
     if (strict == NULL)
         return;
-    mtp_session_close(strict->shadow);
-    free(strict->before);
-    free(strict->shadow_before);
+    mtp_session *shadow = strict->shadow;
+    session->backend->ops->free(session->backend, strict->before, strict->state_bytes + 1);
+    if (shadow != NULL)
+        shadow->backend->ops->free(shadow->backend, strict->shadow_before, strict->state_bytes + 1);
+    mtp_session_close(shadow);
     free(strict->rows);
     free(strict);
     session->strict = NULL;
@@ -64,6 +76,11 @@ void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict
 
 /* ---- poison ------------------------------------------------------------------------------ */
 
+static void fill(mtp_session *s, void *memory, size_t bytes)
+{
+    s->backend->ops->fill(s->backend, memory, 0xff, bytes);
+}
+
 /* KV rows from the session's length on: those the pass is to write, and some more. */
 static void poison_cache(mtp_session *s, const struct kv_cache *cache, uint32_t from, uint32_t rows)
 {
@@ -73,8 +90,8 @@ static void poison_cache(mtp_session *s, const struct kv_cache *cache, uint32_t 
     end = end < s->options.n_ctx ? end : s->options.n_ctx;
     if (end <= from)
         return;
-    memset((uint8_t *)cache->k + from * bytes, 0xff, (end - from) * bytes);
-    memset((uint8_t *)cache->v + from * bytes, 0xff, (end - from) * bytes);
+    fill(s, (uint8_t *)cache->k + from * bytes, (end - from) * bytes);
+    fill(s, (uint8_t *)cache->v + from * bytes, (end - from) * bytes);
 }
 
 static void poison(mtp_session *s, const struct forward_batch *batch)
@@ -85,34 +102,41 @@ static void poison(mtp_session *s, const struct forward_batch *batch)
             poison_cache(s, &s->layers[i].kv, s->lengths[0], (uint32_t)batch->n_rows);
     if (s->mtp != NULL)
         poison_cache(s, &s->mtp->kv, s->mtp->filled, (uint32_t)batch->n_rows);
-    workspace_poison(&s->work, (size_t)batch->n_rows);
+    workspace_poison(&s->work, s->backend, (size_t)batch->n_rows);
+    exchange_poison(s);
     if (!batch->speculative)
         return;
-    memset(s->state_arenas[1 - s->live].base, 0xff, s->state_arenas[1 - s->live].used);
-    memset(s->journal_arena.base, 0xff, s->journal_arena.used);
+    fill(s, s->state_arenas[1 - s->live].base, s->state_arenas[1 - s->live].used);
+    fill(s, s->journal_arena.base, s->journal_arena.used);
 }
 
 /* ---- comparing --------------------------------------------------------------------------- */
 
-static bool same_cache_rows(const struct kv_cache *a, const struct kv_cache *b, uint32_t from,
-                            uint32_t to)
+static bool same(const mtp_session *s, const void *a, const mtp_session *shadow, const void *b, size_t n)
+{
+    return same_bytes(s->backend, a, shadow->backend, b, n);
+}
+
+static bool same_cache_rows(const mtp_session *s, const struct kv_cache *a, const mtp_session *shadow,
+                            const struct kv_cache *b, uint32_t from, uint32_t to)
 {
     size_t element = a->type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
     size_t bytes = a->n_kv_heads * a->head_dim * element;
     const uint8_t *ak = a->k, *av = a->v, *bk = b->k, *bv = b->v;
-    return to <= from || (memcmp(ak + from * bytes, bk + from * bytes, (to - from) * bytes) == 0 &&
-                          memcmp(av + from * bytes, bv + from * bytes, (to - from) * bytes) == 0);
+    return to <= from ||
+           (same(s, ak + from * bytes, shadow, bk + from * bytes, (to - from) * bytes) &&
+            same(s, av + from * bytes, shadow, bv + from * bytes, (to - from) * bytes));
 }
 
 /* All committed state: recurrent, and the KV rows that the pass added. */
 static bool same_state(const mtp_session *s, const mtp_session *shadow, uint32_t from)
 {
     const struct arena *a = session_state(s), *b = session_state(shadow);
-    if (s->lengths[0] != shadow->lengths[0] || memcmp(a->base, b->base, a->used) != 0)
+    if (s->lengths[0] != shadow->lengths[0] || !same(s, a->base, shadow, b->base, a->used))
         return false;
     for (uint32_t i = 0; i < s->model->hparams.n_layers; i++)
         if (!s->model->hparams.recurrent[i] &&
-            !same_cache_rows(&s->layers[i].kv, &shadow->layers[i].kv, from, s->lengths[0]))
+            !same_cache_rows(s, &s->layers[i].kv, shadow, &shadow->layers[i].kv, from, s->lengths[0]))
             return false;
     return true;
 }
@@ -144,7 +168,7 @@ static enum mtp_status compare_mtp(mtp_session *s, struct mtp_error *error)
     if (both < strict->mtp_compared)
         strict->mtp_compared = both;
     strict->report.mtp_mismatches +=
-        !same_cache_rows(&s->mtp->kv, &shadow->mtp->kv, strict->mtp_compared, both);
+        !same_cache_rows(s, &s->mtp->kv, shadow, &shadow->mtp->kv, strict->mtp_compared, both);
     strict->mtp_compared = both;
     return status;
 }
@@ -166,15 +190,15 @@ static enum mtp_status check_rows(mtp_session *s, uint32_t n, struct mtp_error *
     struct strict *strict = s->strict;
     mtp_session *shadow = strict->shadow;
     size_t n_vocab = s->model->hparams.n_vocab;
-    bool same = true;
+    bool equal = true;
     for (uint32_t r = 0; r < n; r++) {
         enum mtp_status status = shadow_row(shadow, strict->rows[r].token, error);
         if (status != MTP_OK)
             return status;
-        same = same && memcmp(s->work.logits + r * n_vocab, shadow->work.logits,
-                              n_vocab * sizeof(float)) == 0;
+        equal = equal && same(s, s->work.logits + r * n_vocab, shadow, shadow->work.logits,
+                              n_vocab * sizeof(float));
     }
-    if (!same || !same_state(s, shadow, strict->first))
+    if (!equal || !same_state(s, shadow, strict->first))
         return differs(s, error);
     return compare_mtp(s, error);
 }
@@ -189,8 +213,10 @@ static void begin(mtp_session *s, const struct forward_batch *batch)
     strict->n_rows = batch->n_rows;
     strict->speculative = batch->speculative;
     memcpy(strict->rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
-    memcpy(strict->before, session_state(s)->base, strict->state_bytes);
-    memcpy(strict->shadow_before, session_state(strict->shadow)->base, strict->state_bytes);
+    struct backend *backend = s->backend, *of_shadow = strict->shadow->backend;
+    backend->ops->copy(backend, strict->before, session_state(s)->base, strict->state_bytes);
+    of_shadow->ops->copy(of_shadow, strict->shadow_before, session_state(strict->shadow)->base,
+                         strict->state_bytes);
     poison(s, batch);
 }
 
@@ -223,14 +249,20 @@ enum mtp_status strict_prompt(mtp_session *session, const struct forward_batch *
 static void copy_to_shadow(mtp_session *s)
 {
     mtp_session *shadow = s->strict->shadow;
-    memcpy(session_state(shadow)->base, session_state(s)->base, session_state(s)->used);
-    memcpy(shadow->kv_arena.base, s->kv_arena.base, s->kv_arena.used);
+    struct backend *backend = shadow->backend;
+    s->backend->ops->synchronize(s->backend);
+    backend->ops->copy(backend, session_state(shadow)->base, session_state(s)->base,
+                       session_state(s)->used);
+    backend->ops->copy(backend, shadow->kv_arena.base, s->kv_arena.base, s->kv_arena.used);
     shadow->lengths[0] = s->lengths[0];
-    if (s->mtp == NULL)
-        return;
-    mtp_cut(shadow, 0, s->mtp->last_hidden);
-    shadow->mtp->filled = s->lengths[0] > 0 ? s->lengths[0] - 1 : 0; /* nothing to compare */
-    s->strict->mtp_compared = UINT32_MAX;
+    if (s->mtp != NULL) {
+        mtp_cut(shadow, 0);
+        backend->ops->copy(backend, shadow->mtp->last_hidden, s->mtp->last_hidden,
+                           s->model->hparams.n_embd * sizeof *s->mtp->last_hidden);
+        shadow->mtp->filled = s->lengths[0] > 0 ? s->lengths[0] - 1 : 0; /* nothing to compare */
+        s->strict->mtp_compared = UINT32_MAX;
+    }
+    backend->ops->synchronize(backend); /* before the session's next pass writes what is read */
 }
 
 void strict_before_step(mtp_session *session, const struct forward_batch *batch)

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "verify/compare.h"
 #include "verify/instrument.h"
 
 /* Puts a side back to where it stood before the pass. */
 static void rewind_side(mtp_session *s, const uint8_t *state, size_t bytes, uint32_t length)
 {
-    memcpy(session_state(s)->base, state, bytes);
+    s->backend->ops->copy(s->backend, session_state(s)->base, state, bytes);
     s->lengths[0] = length;
     s->pending = 0;
     s->broken = false;
@@ -76,10 +77,17 @@ static bool name_tap(mtp_session *s, const struct tap_log *main, const struct ta
 static bool state_part(mtp_session *s, const float *a, const float *b, size_t n, uint32_t layer,
                        const char *name)
 {
-    size_t byte = first_differing((const uint8_t *)a, (const uint8_t *)b, n * sizeof *a);
-    if (byte == n * sizeof *a)
-        return false;
     struct strict *strict = s->strict;
+    size_t bytes = n * sizeof *a;
+    struct host_view of_main = host_view_open(s->backend, a, bytes);
+    struct host_view of_shadow = host_view_open(strict->shadow->backend, b, bytes);
+    size_t byte = bytes;
+    if (of_main.data != NULL && of_shadow.data != NULL)
+        byte = first_differing(of_main.data, of_shadow.data, bytes);
+    host_view_close(&of_main);
+    host_view_close(&of_shadow);
+    if (byte == bytes)
+        return false;
     snprintf(strict->report.first_difference, sizeof strict->report.first_difference,
              "layer %u, operation %s, element %zu", layer, name, byte / sizeof *a);
     return true;

@@ -83,6 +83,7 @@ DEFINE_OPERATION(mul_silu, args->n_rows, 4)
 DEFINE_OPERATION(moe_combine, args->n_rows, 8)
 DEFINE_OPERATION(argmax, args->n_rows, 1)
 DEFINE_OPERATION(route, args->n_rows, 16)
+DEFINE_OPERATION(digest, (size_t)args->n_rows * args->n, 4096)
 
 /* Lists pairs (row * n_used + rank) by expert, in ascending order inside an expert. */
 static void list_by_expert(const struct route_args *args)
@@ -103,6 +104,12 @@ static void route_and_list(struct backend *backend, const struct route_args *arg
 {
     route(backend, args);
     list_by_expert(args);
+}
+
+static void digest_rows(struct backend *backend, const struct digest_args *args)
+{
+    memset(args->dst, 0, (size_t)args->n_rows * sizeof *args->dst);
+    digest(backend, args);
 }
 
 /* Copies only: no definition is needed. */
@@ -329,23 +336,27 @@ static size_t cpu_packed_bytes(struct backend *backend, const struct weight *w)
 }
 
 struct pack_work {
-    const struct weight *w;
+    const struct pack_args *args;
     const struct block_codec *codec;
-    uint8_t *dst;
 };
 
 static void pack_range(const void *w, int64_t begin, int64_t end, struct cpu_task *task)
 {
     (void)task;
     const struct pack_work *work = w;
-    pack_weights(work->w, work->codec, begin, end, work->dst);
+    int64_t first = pack_group_of(&work->args->w, work->args->first_row);
+    pack_weights(work->args, work->codec, first + begin, first + end);
 }
 
-static void cpu_pack(struct backend *backend, const struct weight *w, void *dst)
+static void cpu_pack(struct backend *backend, const struct pack_args *args)
 {
     struct cpu_backend *cpu = self(backend);
-    struct pack_work work = {w, cpu->kernels->codec(w->type), dst};
-    parallel_ranges(cpu->pool, output_groups(w) * w->n_experts, 1, pack_range, &work);
+    const struct weight *w = &args->w;
+    struct pack_work work = {args, cpu->kernels->codec(w->type)};
+    if (args->n_rows == 0)
+        return;
+    int64_t last = pack_group_of(w, args->first_row + args->n_rows - 1);
+    parallel_ranges(cpu->pool, last + 1 - pack_group_of(w, args->first_row), 1, pack_range, &work);
 }
 
 /* ---- memory and bookkeeping -------------------------------------------------------------- */
@@ -455,6 +466,7 @@ static void cpu_close(struct backend *backend)
 }
 
 static const struct ops cpu_ops = {
+    .host_memory = true,
     .embed = embed,
     .quantize = quantize,
     .matmul = matmul,
@@ -473,6 +485,7 @@ static const struct ops cpu_ops = {
     .route = route_and_list,
     .moe_combine = moe_combine,
     .argmax = argmax,
+    .digest = digest_rows,
     .gather = gather,
     .packed_bytes = cpu_packed_bytes,
     .pack = cpu_pack,

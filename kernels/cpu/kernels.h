@@ -77,6 +77,8 @@ struct cpu_kernels {
     void (*moe_combine)(const struct moe_combine_args *, int64_t begin, int64_t end,
                         struct cpu_task *);
     void (*argmax)(const struct argmax_args *, int64_t begin, int64_t end, struct cpu_task *);
+    /* tasks: elements of all rows, row major; adds to dst */
+    void (*digest)(const struct digest_args *, int64_t begin, int64_t end, struct cpu_task *);
 };
 
 /* Columns of a head's state that are one task: a cache line of each of its rows. */
@@ -106,6 +108,11 @@ static inline float *delta_net_journal_delta(const struct delta_net_args *args, 
     return journal->k == NULL ? NULL : journal->delta + (row * args->n_v_heads + head) * args->d;
 }
 
+/* Tasks of digest by what gives the sum of elements first.. of a row: ranges of a row add to the same
+ * number, in whatever order threads come to it. */
+void digest_ranges(const struct digest_args *args, int64_t begin, int64_t end,
+                   uint64_t (*sum_of)(const float *x, size_t first, size_t n));
+
 const struct cpu_kernels *cpu_kernels_scalar(void);
 #ifdef MTP_HAVE_AVX2
 const struct cpu_kernels *cpu_kernels_avx2(void);
@@ -131,5 +138,6 @@ void mul_silu_scalar(const struct mul_silu_args *, int64_t, int64_t, struct cpu_
 void route_scalar(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_scalar(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);
 void argmax_scalar(const struct argmax_args *, int64_t, int64_t, struct cpu_task *);
+void digest_scalar(const struct digest_args *, int64_t, int64_t, struct cpu_task *);
 
 #endif

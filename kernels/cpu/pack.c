@@ -188,19 +188,27 @@ static void pack_group(const struct weight *w, const struct bit_plan *plan, cons
                                              : pack_s_block(plan, rows, n, at, dst);
 }
 
-void pack_weights(const struct weight *w, const struct block_codec *codec, int64_t begin, int64_t end,
-                  uint8_t *dst)
+/* Bytes from the matrix's beginning in the file to a row. */
+static size_t place_in_file(const struct weight *w, uint64_t expert, uint64_t row)
 {
+    return expert * w->expert_bytes + row * w->row_bytes;
+}
+
+void pack_weights(const struct pack_args *args, const struct block_codec *codec, int64_t begin,
+                  int64_t end)
+{
+    const struct weight *w = &args->w;
     struct bit_plan plan;
     if (!plan_of(w->type, &plan))
         return;
     plan.codec = codec;
     size_t groups = pack_groups(w);
+    size_t before = place_in_file(w, args->first_row / w->n_out, args->first_row % w->n_out);
+    uint8_t *dst = args->dst;
     for (size_t g = (size_t)begin; g < (size_t)end; g++) {
         size_t expert = g / groups, row = g % groups * PACK_ROWS;
         size_t left = w->n_out - row;
-        const uint8_t *first = (const uint8_t *)w->data + expert * w->expert_bytes +
-                               row * w->row_bytes;
+        const uint8_t *first = (const uint8_t *)args->rows + place_in_file(w, expert, row) - before;
         pack_group(w, &plan, first, left < PACK_ROWS ? left : PACK_ROWS,
                    dst + g * PACK_ROWS * w->row_bytes);
     }

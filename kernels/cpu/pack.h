@@ -50,9 +50,14 @@ static inline size_t pack_bytes(const struct weight *w)
     return w->n_experts * pack_expert_bytes(w);
 }
 
-/* Packs groups [begin, end), counted over all experts, into dst, where the whole matrix goes; codec is
- * that of its type. */
-void pack_weights(const struct weight *w, const struct block_codec *codec, int64_t begin, int64_t end,
-                  uint8_t *dst);
+/* The group that a row counted over all experts is in. */
+static inline int64_t pack_group_of(const struct weight *w, uint64_t row)
+{
+    return (int64_t)(row / w->n_out * pack_groups(w) + row % w->n_out / PACK_ROWS);
+}
+
+/* Packs groups [begin, end), counted over all experts, of the piece's; codec is that of the type. */
+void pack_weights(const struct pack_args *args, const struct block_codec *codec, int64_t begin,
+                  int64_t end);
 
 #endif

@@ -84,6 +84,7 @@ DEFINE_OPERATION(mul_silu, ROWS, cuda_launch_mul_silu(args, STREAM))
 DEFINE_OPERATION(route, args->n_experts, cuda_launch_route(args, FAULT, STREAM))
 DEFINE_OPERATION(moe_combine, ROWS, cuda_launch_moe_combine(args, STREAM))
 DEFINE_OPERATION(argmax, ROWS, cuda_launch_argmax(args, FAULT, cuda->scratch, STREAM))
+DEFINE_OPERATION(digest, ROWS, cuda_launch_digest(args, STREAM))
 DEFINE_OPERATION(gather, ROWS, cuda_launch_gather(args, STREAM))
 DEFINE_OPERATION(conv, args->n_channels, cuda_launch_conv(args, STREAM))
 
@@ -128,45 +129,18 @@ static void cuda_synchronize(struct backend *backend)
 
 /* ---- packed weights ---------------------------------------------------------------------- */
 
-/* Bytes of the file on the device at a time, and what the rows of a piece are a multiple of. */
-enum { PACK_STAGING = 64 << 20, PACK_PIECE = 16 };
-
 static size_t cuda_packed_bytes(struct backend *backend, const struct weight *w)
 {
     (void)backend;
     return cuda_pack_bytes(w);
 }
 
-/* Rows first.. of one expert, through the staging memory. */
-static void pack_rows(struct cuda_backend *cuda, const struct weight *w, void *dst, uint32_t expert,
-                      uint64_t first, uint64_t n, void *staging)
-{
-    const uint8_t *rows = (const uint8_t *)w->data + expert * w->expert_bytes + first * w->row_bytes;
-    uint64_t place = (uint64_t)expert * w->n_out + first;
-    check(cuda, cudaMemcpyAsync(staging, rows, n * w->row_bytes, cudaMemcpyHostToDevice, cuda->stream),
-          "uploading weights");
-    if (!cuda->failed)
-        check(cuda, cuda_launch_pack(w, staging, dst, place, n, cuda->stream), "pack");
-}
-
-/* w->data is the host's (the mapped file), dst the device's. */
-static void cuda_pack(struct backend *backend, const struct weight *w, void *dst)
+static void cuda_pack(struct backend *backend, const struct pack_args *args)
 {
     struct cuda_backend *cuda = self(backend);
-    uint64_t together = PACK_STAGING / w->row_bytes / PACK_PIECE * PACK_PIECE;
-    together = together < PACK_PIECE ? PACK_PIECE : together;
-    together = together < w->n_out ? together : w->n_out;
-    void *staging = NULL;
-    if (!enter(cuda))
-        return;
-    check(cuda, cudaMalloc(&staging, together * w->row_bytes), "making room for weights");
-    for (uint32_t e = 0; e < w->n_experts && !cuda->failed; e++)
-        for (uint64_t first = 0; first < w->n_out && !cuda->failed; first += together) {
-            uint64_t left = w->n_out - first;
-            pack_rows(cuda, w, dst, e, first, left < together ? left : together, staging);
-        }
-    cuda_synchronize(backend); /* until it is no longer used */
-    cudaFree(staging);
+    if (args->n_rows > 0 && enter(cuda))
+        check(cuda, cuda_launch_pack(&args->w, args->rows, args->dst, args->first_row, args->n_rows,
+                                     cuda->stream), "pack");
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -301,6 +275,7 @@ static void cuda_close(struct backend *backend)
 
 static const struct ops cuda_ops = {
     .name = "cuda",
+    .host_memory = false,
     .embed = embed,
     .quantize = quantize,
     .matmul = matmul,
@@ -319,6 +294,7 @@ static const struct ops cuda_ops = {
     .route = route,
     .moe_combine = moe_combine,
     .argmax = argmax,
+    .digest = digest,
     .gather = gather,
     .packed_bytes = cuda_packed_bytes,
     .pack = cuda_pack,

@@ -55,6 +55,7 @@ cudaError_t cuda_launch_moe_combine(const struct moe_combine_args *, cudaStream_
 enum { CUDA_ARGMAX_SCRATCH = 1 << 16 };
 cudaError_t cuda_launch_argmax(const struct argmax_args *, struct cuda_fault, struct cuda_scratch,
                                cudaStream_t);
+cudaError_t cuda_launch_digest(const struct digest_args *, cudaStream_t);
 cudaError_t cuda_launch_gather(const struct gather_args *, cudaStream_t);
 
 #ifdef __cplusplus

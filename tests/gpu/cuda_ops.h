@@ -19,7 +19,7 @@ typedef void operation_cases(struct two_backends *t, const struct model_sizes *m
 
 /* cuda_row_ops.c: rows by themselves */
 operation_cases embed_cases, quantize_cases, rms_norm_cases, add_cases, rope_cases, mul_silu_cases;
-operation_cases route_cases, moe_combine_cases, argmax_cases, gather_cases;
+operation_cases route_cases, moe_combine_cases, argmax_cases, digest_cases, gather_cases;
 /* cuda_state_ops.c: caches and state */
 operation_cases kv_store_cases, attention_cases, conv_cases, delta_net_cases;
 /* Rows of every length up to 17 chunks, and one of 20,000 positions; once. */

@@ -215,6 +215,20 @@ void argmax_cases(struct two_backends *t, const struct model_sizes *m, int32_t n
     }
 }
 
+void digest_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    size_t n = m->n_vocabulary;
+    if (n_rows > 17 && m->large && n_rows != 64)
+        return;
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu", m->name, (int)n_rows, n);
+    struct array x = floats(t, (size_t)n_rows * n, ORDINARY);
+    struct array dst = unset(t, (size_t)n_rows * sizeof(uint64_t));
+    for (int s = 0; s < N_SIDES; s++)
+        t->side[s]->ops->digest(t->side[s], &(struct digest_args){x.at[s], dst.at[s], n, n_rows});
+    compare(t, "digests", &dst, 4, 2);
+    end_case(t);
+}
+
 void gather_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
 {
     enum { SOURCES = 9 };

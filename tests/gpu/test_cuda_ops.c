@@ -40,6 +40,7 @@ static const struct operation {
     {"route", route_cases, NULL},
     {"moe_combine", moe_combine_cases, NULL},
     {"argmax", argmax_cases, NULL},
+    {"digest", digest_cases, NULL},
     {"gather", gather_cases, NULL},
     {"faults", NULL, fault_cases},
     {"errors", NULL, error_cases},

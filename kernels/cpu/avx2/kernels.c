@@ -20,6 +20,7 @@ static const struct cpu_kernels table = {
     .route = route_avx2,
     .moe_combine = moe_combine_avx2,
     .argmax = argmax_avx2,
+    .digest = digest_avx2,
 };
 
 const struct cpu_kernels *cpu_kernels_avx2(void)

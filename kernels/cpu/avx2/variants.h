@@ -22,5 +22,6 @@ void route_avx2(const struct route_args *, int64_t, int64_t, struct cpu_task *);
 void moe_combine_avx2(const struct moe_combine_args *, int64_t, int64_t, struct cpu_task *);
 void embed_avx2(const struct embed_args *, int64_t, int64_t, struct cpu_task *);
 void argmax_avx2(const struct argmax_args *, int64_t, int64_t, struct cpu_task *);
+void digest_avx2(const struct digest_args *, int64_t, int64_t, struct cpu_task *);
 
 #endif

@@ -1,5 +1,5 @@
-/* kernels.c - the table for processors with AVX-512 and VNNI: attention and products with packed weights
- * of its own, the AVX2 variants for the rest. */
+/* kernels.c - the table for processors with AVX-512 and VNNI: attention, digests and products with
+ * packed weights of its own, the AVX2 variants for the rest. */
 #include "kernels/cpu/avx2/variants.h"
 #include "kernels/cpu/avx512/variants.h"
 
@@ -22,6 +22,7 @@ static const struct cpu_kernels table = {
     .route = route_avx2,
     .moe_combine = moe_combine_avx2,
     .argmax = argmax_avx2,
+    .digest = digest_avx512,
 };
 
 const struct cpu_kernels *cpu_kernels_avx512(void)

@@ -7,5 +7,6 @@
 void dot_packed_avx512(const struct dot_args *args);
 void dot_packed_s_avx512(const struct dot_args *args);
 void attention_avx512(const struct attention_args *, int64_t, int64_t, struct cpu_task *);
+void digest_avx512(const struct digest_args *, int64_t, int64_t, struct cpu_task *);
 
 #endif

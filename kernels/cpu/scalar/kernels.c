@@ -19,6 +19,7 @@ static const struct cpu_kernels table = {
     .route = route_scalar,
     .moe_combine = moe_combine_scalar,
     .argmax = argmax_scalar,
+    .digest = digest_scalar,
 };
 
 const struct cpu_kernels *cpu_kernels_scalar(void)

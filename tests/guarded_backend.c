@@ -1,0 +1,292 @@
+/* guarded_backend.c - see guarded_backend.h. */
+#define _GNU_SOURCE
+#include "guarded_backend.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernels/cpu/backend.h"
+
+enum { ALIGNMENT = 4096 };
+#define DEVICE_BYTES ((size_t)8 << 30) /* of addresses: pages are taken as they are written */
+
+struct guarded {
+    struct backend base;
+    struct ops ops;
+    struct backend *inner;
+    struct guarded_device *device;
+};
+
+static struct guarded *self(struct backend *backend)
+{
+    return (struct guarded *)(void *)backend;
+}
+
+/* ---- addresses ----------------------------------------------------------------------------- */
+
+static bool is_guarded(const struct guarded_device *device, const void *memory)
+{
+    uintptr_t at = (uintptr_t)memory, first = (uintptr_t)device->guarded;
+    return at >= first && at < first + device->used;
+}
+
+static void *usable(const struct guarded_device *device, const void *memory)
+{
+    if (!is_guarded(device, memory))
+        fail_msg("an operation was given an address that is not of the device's memory");
+    return device->usable + ((uintptr_t)memory - (uintptr_t)device->guarded);
+}
+
+/* Changes the pointer that lies at `field`, of whatever type, to one that can be used. */
+static void move(struct backend *backend, void *field)
+{
+    void *memory;
+    memcpy(&memory, field, sizeof memory);
+    if (memory != NULL)
+        memory = usable(self(backend)->device, memory);
+    memcpy(field, &memory, sizeof memory);
+}
+
+/* packed: room for what w->packed is to be. */
+static void move_weight(struct backend *backend, struct weight *w, struct packed_weight *packed)
+{
+    move(backend, &w->data);
+    if (w->packed == NULL)
+        return;
+    *packed = *w->packed;
+    move(backend, &packed->data);
+    w->packed = packed;
+}
+
+/* ---- operations ---------------------------------------------------------------------------- */
+
+static void enter(struct backend *backend)
+{
+    self(backend)->inner->layer = backend->layer;
+}
+
+/* Defines g_op: the inner op with its pointers moved; `moves` names them. */
+#define DEFINE_OPERATION(op, moves)                                                                \
+    static void g_##op(struct backend *b, const struct op##_args *given)                           \
+    {                                                                                              \
+        struct op##_args a = *given;                                                               \
+        enter(b);                                                                                  \
+        moves;                                                                                     \
+        self(b)->inner->ops->op(self(b)->inner, &a);                                               \
+    }
+#define M(field) move(b, &a.field)
+#define MOVE_CACHE M(cache.k), M(cache.v)
+#define MOVE_JOURNAL M(journal.k), M(journal.delta), M(journal.decay)
+
+DEFINE_OPERATION(quantize, (M(x), M(act)))
+DEFINE_OPERATION(rms_norm, (M(src), M(dst), M(w)))
+DEFINE_OPERATION(add, (M(a), M(b), M(dst)))
+DEFINE_OPERATION(rope, (M(x), M(cos_sin)))
+DEFINE_OPERATION(kv_store, (MOVE_CACHE, M(rows), M(k), M(v)))
+DEFINE_OPERATION(attention, (MOVE_CACHE, M(rows), M(q), M(gate), M(out)))
+DEFINE_OPERATION(conv, (M(rows), M(x), M(w), M(state), M(out), M(state_from)))
+DEFINE_OPERATION(conv_replay, (M(x), M(state_from), M(state)))
+DEFINE_OPERATION(delta_net, (M(rows), M(x), M(alpha), M(beta), M(a), M(dt), M(state), M(out),
+                             M(state_from), MOVE_JOURNAL))
+DEFINE_OPERATION(delta_net_replay, (MOVE_JOURNAL, M(state_from), M(state)))
+DEFINE_OPERATION(mul_silu, (M(a), M(b), M(dst)))
+DEFINE_OPERATION(route, (M(logits), M(experts), M(weights), M(order), M(start)))
+DEFINE_OPERATION(moe_combine, (M(y), M(weights), M(shared), M(shared_gate), M(dst)))
+DEFINE_OPERATION(argmax, (M(x), M(dst)))
+DEFINE_OPERATION(digest, (M(x), M(dst)))
+DEFINE_OPERATION(gather, (M(src), M(index), M(dst)))
+
+static void g_embed(struct backend *b, const struct embed_args *given)
+{
+    struct embed_args a = *given;
+    struct packed_weight packed;
+    enter(b);
+    move_weight(b, &a.table, &packed);
+    M(rows), M(dst);
+    self(b)->inner->ops->embed(self(b)->inner, &a);
+}
+
+static void g_matmul(struct backend *b, const struct matmul_args *given)
+{
+    struct matmul_args a = *given;
+    struct packed_weight packed;
+    enter(b);
+    move_weight(b, &a.w, &packed);
+    M(x), M(act), M(y);
+    self(b)->inner->ops->matmul(self(b)->inner, &a);
+}
+
+static void g_expert_matmul(struct backend *b, const struct expert_matmul_args *given)
+{
+    struct expert_matmul_args a = *given;
+    struct packed_weight packed;
+    enter(b);
+    move_weight(b, &a.w, &packed);
+    M(x), M(act), M(y), M(order), M(start);
+    self(b)->inner->ops->expert_matmul(self(b)->inner, &a);
+}
+
+static size_t g_packed_bytes(struct backend *b, const struct weight *w)
+{
+    return self(b)->inner->ops->packed_bytes(self(b)->inner, w);
+}
+
+static void g_pack(struct backend *b, const struct pack_args *given)
+{
+    struct pack_args a = *given;
+    a.w.data = NULL; /* it is said not to be read */
+    M(rows), M(dst);
+    self(b)->device->packs++;
+    self(b)->inner->ops->pack(self(b)->inner, &a);
+}
+
+/* ---- memory and the rest -------------------------------------------------------------------- */
+
+static bool g_reserve(struct backend *b, uint32_t n_ctx)
+{
+    return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
+}
+
+/* The host's side of these is touched at the address given: if it is the device's, the program ends. */
+static void g_upload(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->device->uploads++;
+    if (bytes > 0)
+        memcpy(usable(self(b)->device, dst), src, bytes);
+}
+
+static void g_download(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    self(b)->device->downloads++;
+    if (bytes > 0)
+        memcpy(dst, usable(self(b)->device, src), bytes);
+}
+
+static void g_copy(struct backend *b, void *dst, const void *src, size_t bytes)
+{
+    const uint8_t *to = dst, *from = src;
+    if (bytes == 0)
+        return;
+    assert_true(to + bytes <= from || from + bytes <= to);
+    memcpy(usable(self(b)->device, dst), usable(self(b)->device, src), bytes);
+}
+
+static void g_fill(struct backend *b, void *dst, int byte, size_t bytes)
+{
+    if (bytes > 0)
+        memset(usable(self(b)->device, dst), byte, bytes);
+}
+
+static void g_synchronize(struct backend *b)
+{
+    (void)b;
+}
+
+static const char *g_error(struct backend *b)
+{
+    return self(b)->device->failed;
+}
+
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void *g_alloc(struct backend *b, size_t bytes, enum memory_use use)
+{
+    (void)use;
+    struct guarded_device *device = self(b)->device;
+    if (whole_pages(bytes) > DEVICE_BYTES - device->used)
+        return NULL;
+    void *memory = device->guarded + device->used;
+    device->used += whole_pages(bytes);
+    device->in_use += bytes;
+    return memory;
+}
+
+static void g_free(struct backend *b, void *memory, size_t bytes)
+{
+    struct guarded_device *device = self(b)->device;
+    if (memory == NULL)
+        return;
+    assert_true(device->in_use >= bytes);
+    device->in_use -= bytes;
+    madvise(usable(device, memory), whole_pages(bytes), MADV_REMOVE);
+}
+
+static struct numeric_fault g_fault(struct backend *b)
+{
+    return self(b)->inner->ops->fault(self(b)->inner);
+}
+
+static void g_clear_fault(struct backend *b)
+{
+    self(b)->inner->ops->clear_fault(self(b)->inner);
+}
+
+static void g_counters(struct backend *b, struct backend_counters *counters)
+{
+    self(b)->inner->ops->counters(self(b)->inner, counters);
+}
+
+static void g_close(struct backend *b)
+{
+    self(b)->inner->ops->close(self(b)->inner);
+    free(self(b));
+}
+
+#define OPERATION(op) .op = g_##op
+static const struct ops guarded_ops = {
+    .name = "guarded",
+    .host_memory = false,
+    OPERATION(embed), OPERATION(quantize), OPERATION(matmul), OPERATION(expert_matmul),
+    .products = products_one_by_one,
+    OPERATION(rms_norm), OPERATION(add), OPERATION(rope), OPERATION(kv_store), OPERATION(attention),
+    OPERATION(conv), OPERATION(delta_net), OPERATION(conv_replay), OPERATION(delta_net_replay),
+    OPERATION(mul_silu), OPERATION(route), OPERATION(moe_combine), OPERATION(argmax),
+    OPERATION(digest), OPERATION(gather), OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve),
+    OPERATION(upload), OPERATION(download), OPERATION(copy), OPERATION(fill), OPERATION(synchronize),
+    OPERATION(error), OPERATION(alloc), OPERATION(free), OPERATION(fault), OPERATION(clear_fault),
+    OPERATION(counters), OPERATION(close),
+};
+
+static enum mtp_status open_backend(void *user, const struct mtp_session_options *options,
+                                    struct backend **out, struct mtp_error *error)
+{
+    (void)error;
+    struct guarded *g = calloc(1, sizeof *g);
+    assert_non_null(g);
+    g->device = user;
+    g->ops = guarded_ops;
+    g->base.ops = &g->ops;
+    /* One arrangement of weights a device: an instruction set is not to be chosen. */
+    g->inner = cpu_backend_open(cpu_kernels_best(), options->n_threads);
+    assert_non_null(g->inner);
+    *out = &g->base;
+    return MTP_OK;
+}
+
+void guarded_open(struct guarded_device *device)
+{
+    *device = (struct guarded_device){.source = {"guarded", open_backend, device}};
+    int file = memfd_create("guarded", 0);
+    assert_true(file >= 0);
+    assert_int_equal(ftruncate(file, (off_t)DEVICE_BYTES), 0);
+    device->guarded = mmap(NULL, DEVICE_BYTES, PROT_NONE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    device->usable = mmap(NULL, DEVICE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    assert_true(device->guarded != MAP_FAILED && device->usable != MAP_FAILED);
+    close(file);
+}
+
+void guarded_close(struct guarded_device *device)
+{
+    munmap(device->guarded, DEVICE_BYTES);
+    munmap(device->usable, DEVICE_BYTES);
+}
