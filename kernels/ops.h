@@ -298,6 +298,7 @@ struct numeric_fault {
     bool found;
     const char *operation; /* static string */
     int32_t row;
+    int32_t layer;         /* backend->layer when it ran */
 };
 
 /* What memory is for. Where the system can, it is committed as it is used, and MEMORY_WHOLE at once. */
@@ -340,6 +341,13 @@ struct ops {
     void (*argmax)(struct backend *, const struct argmax_args *);
     void (*digest)(struct backend *, const struct digest_args *);
     void (*gather)(struct backend *, const struct gather_args *);
+    /* Optional, for devices where putting operations on a stream takes time. Between pass_begin and pass_end
+     * stand operations, copies and fills which are, with the same arguments, always the same for a key;
+     * nothing is uploaded or downloaded. Where pass_begin is true they have been repeated from a record, and
+     * neither they nor pass_end must be called. Where pass_end is false they have not run, and must be called
+     * again. NULL: they are called each time. */
+    bool (*pass_begin)(struct backend *, uint64_t key);
+    bool (*pass_end)(struct backend *);
     /* Bytes of the backend's own arrangement of w; 0 when it reads the file's. */
     size_t (*packed_bytes)(struct backend *, const struct weight *);
     void (*pack)(struct backend *, const struct pack_args *);

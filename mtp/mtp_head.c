@@ -99,7 +99,6 @@ static void store_keys(const struct pass *p, const struct mtp_block *block,
                        const struct kv_cache *cache, bool with_queries)
 {
     qwen35_norm(p, p->work->x, block->layer.attn_norm, p->work->normed, p->h->n_embd);
-    qwen35_rope_table(p);
     qwen35_store_keys(p, &block->layer.attention, cache, with_queries);
 }
 
@@ -114,9 +113,9 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
     if (last > 0) {
         p.ops->copy(p.backend, work->x, work->x + last * n, n * sizeof *work->x);
         p.ops->copy(p.backend, work->q, work->q + last * q_width, q_width * sizeof *work->q);
-        p.session->exchange.rows[0] = p.session->exchange.rows[last];
-        exchange_upload_rows(p.session, 1);
-        qwen35_rope_table(&p);
+        p.ops->copy(p.backend, work->rows, work->rows + last, sizeof *work->rows);
+        p.ops->copy(p.backend, work->cos_sin, work->cos_sin + last * p.h->n_rot,
+                    p.h->n_rot * sizeof *work->cos_sin);
     }
     qwen35_attend_and_feed(&p, &block->layer, &m->kv);
     qwen35_norm(&p, work->x, block->head_norm, m->out, n);
@@ -135,15 +134,20 @@ static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const flo
 {
     struct pass p = qwen35_pass(s, (int32_t)n);
     const struct mtp_block *block = &s->weights->mtp;
-    p.backend->layer = (int32_t)p.h->n_layers + 1;
     for (uint32_t r = 0; r < n; r++)
         s->exchange.rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
     exchange_upload_rows(s, (int32_t)n);
-    join(&p, block, hidden);
-    store_keys(&p, block, &s->mtp->kv, n_head > 0);
-    if (n_head > 0)
-        predict(p, block, s->mtp, n_head);
-    return qwen35_check_fault(&p, "the MTP block, layer", p.h->n_layers, error);
+    qwen35_rope_table(&p);
+    p.backend->layer = (int32_t)p.h->n_layers + 1;
+    bool done = qwen35_pass_begin(&p, PASS_DRAFT, (uint64_t)n_head << 1 | (hidden == s->mtp->out));
+    while (!done) {
+        join(&p, block, hidden);
+        store_keys(&p, block, &s->mtp->kv, n_head > 0);
+        if (n_head > 0)
+            predict(p, block, s->mtp, n_head);
+        done = qwen35_pass_end(&p);
+    }
+    return qwen35_check_fault(&p, error);
 }
 
 enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,

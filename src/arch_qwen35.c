@@ -148,18 +148,43 @@ static void add_to_stream(const struct pass *p)
     p->ops->add(p->backend, &args);
 }
 
-enum mtp_status qwen35_check_fault(const struct pass *p, const char *where, uint32_t layer,
-                                   struct mtp_error *error)
+/* What a layer's number (backend->layer) stands for. */
+static const char *place_name(const struct hparams *h, int32_t layer, uint32_t *number)
+{
+    *number = layer < 0 ? 0 : (uint32_t)layer;
+    if (*number < h->n_layers)
+        return "layer";
+    *number = *number == h->n_layers ? h->n_layers - 1 : h->n_layers;
+    return layer == (int32_t)h->n_layers ? "the output head after layer" : "the MTP block, layer";
+}
+
+enum mtp_status qwen35_check_fault(const struct pass *p, struct mtp_error *error)
 {
     struct numeric_fault fault = p->ops->fault(p->backend);
     if (!fault.found)
         return MTP_OK;
     p->ops->clear_fault(p->backend);
     p->session->broken = true;
+    uint32_t number;
+    const char *place = place_name(p->h, fault.layer, &number);
     return mtp_fail(error, MTP_ERR_NUMERIC,
                     "an infinity or NaN appeared in %s %u, operation %s, row %d of a batch that begins "
                     "at position %d: the model file is damaged",
-                    where, layer, fault.operation, fault.row, p->session->exchange.rows[0].position);
+                    place, number, fault.operation, fault.row,
+                    p->session->exchange.rows[0].position);
+}
+
+bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more)
+{
+    if (p->ops->pass_begin == NULL || p->n_rows > MAX_STEP_ROWS)
+        return false;
+    uint64_t key = (more << 16) + ((uint64_t)p->n_rows << 4) + kind;
+    return p->ops->pass_begin(p->backend, key);
+}
+
+bool qwen35_pass_end(const struct pass *p)
+{
+    return p->ops->pass_end == NULL || p->ops->pass_end(p->backend);
 }
 
 void qwen35_rope_table(const struct pass *p)
@@ -171,8 +196,8 @@ static void embed_rows(const struct pass *p)
 {
     const struct embed_args embed = {p->session->weights->embedding, p->work->rows, p->work->x,
                                      p->n_rows};
+    p->backend->layer = -1;
     p->ops->embed(p->backend, &embed);
-    qwen35_rope_table(p);
 }
 
 static void feed(const struct pass *p, const struct layer *layer)
@@ -205,7 +230,8 @@ static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
             qwen35_store_keys(p, &layer->attention, &state->kv, true);
             qwen35_attend_and_feed(p, layer, &state->kv);
         }
-        enum mtp_status status = qwen35_check_fault(p, "layer", i, error);
+        /* To ask a device is to wait for it. */
+        enum mtp_status status = p->ops->host_memory ? qwen35_check_fault(p, error) : MTP_OK;
         if (status != MTP_OK)
             return status;
     }
@@ -225,8 +251,7 @@ static void logits_of(struct pass p, const float *hidden, int32_t n)
 }
 
 /* Hidden rows and logits: of every row where drafts need them, else of the rows that want logits. */
-static enum mtp_status head(const struct pass *p, const struct forward_batch *batch,
-                            struct mtp_error *error)
+static void head(const struct pass *p, const struct forward_batch *batch)
 {
     struct workspace *work = p->work;
     const float *norm = p->session->weights->output_norm;
@@ -234,8 +259,6 @@ static enum mtp_status head(const struct pass *p, const struct forward_batch *ba
     struct pass wanted = *p;
     wanted.n_rows = n;
     p->backend->layer = (int32_t)p->h->n_layers;
-    p->ops->upload(p->backend, work->logit_rows, batch->logit_rows,
-                   (size_t)n * sizeof *work->logit_rows);
     struct gather_args gather = {work->x, work->logit_rows, work->mixed, p->h->n_embd, n};
     if (p->session->mtp != NULL) {
         qwen35_norm(p, work->x, norm, work->hidden, p->h->n_embd);
@@ -248,7 +271,16 @@ static enum mtp_status head(const struct pass *p, const struct forward_batch *ba
         qwen35_norm(&wanted, work->mixed, norm, work->hidden, p->h->n_embd);
         logits_of(wanted, work->hidden, n);
     }
-    return qwen35_check_fault(p, "the output head after layer", p->h->n_layers - 1, error);
+}
+
+static void upload_batch(const struct pass *p, const struct forward_batch *batch)
+{
+    mtp_session *session = p->session;
+    memcpy(session->exchange.rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
+    exchange_upload_rows(session, batch->n_rows);
+    qwen35_rope_table(p);
+    p->ops->upload(p->backend, p->work->logit_rows, batch->logit_rows,
+                   (size_t)batch->n_logit_rows * sizeof *p->work->logit_rows);
 }
 
 enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
@@ -256,10 +288,17 @@ enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch 
 {
     struct pass p = qwen35_pass(session, batch->n_rows);
     p.speculative = batch->speculative;
-    p.backend->layer = -1;
-    memcpy(session->exchange.rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
-    exchange_upload_rows(session, batch->n_rows);
-    embed_rows(&p);
-    enum mtp_status status = run_layers(&p, error);
-    return status == MTP_OK ? head(&p, batch, error) : status;
+    upload_batch(&p, batch);
+    uint64_t more = (uint64_t)batch->n_logit_rows << 2 | (uint64_t)batch->speculative << 1 |
+                    (uint64_t)session->live;
+    enum mtp_status status = MTP_OK;
+    bool done = qwen35_pass_begin(&p, PASS_TRUNK, more);
+    while (!done) {
+        embed_rows(&p);
+        status = run_layers(&p, error);
+        if (status == MTP_OK)
+            head(&p, batch);
+        done = qwen35_pass_end(&p) || status != MTP_OK;
+    }
+    return status == MTP_OK ? qwen35_check_fault(&p, error) : status;
 }

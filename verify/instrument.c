@@ -319,6 +319,20 @@ static void i_gather(struct backend *b, const struct gather_args *a)
 
 /* ---- the rest is the inner backend's ------------------------------------------------------- */
 
+/* A pass that is watched runs operation by operation. */
+static bool i_pass_begin(struct backend *b, uint64_t key)
+{
+    struct instrument *t = self(b);
+    return t->log == NULL && !t->armed && t->inner->ops->pass_begin != NULL &&
+           t->inner->ops->pass_begin(t->inner, key);
+}
+
+static bool i_pass_end(struct backend *b)
+{
+    struct instrument *t = self(b);
+    return t->inner->ops->pass_end == NULL || t->inner->ops->pass_end(t->inner);
+}
+
 static bool i_reserve(struct backend *b, uint32_t n_ctx)
 {
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
@@ -406,6 +420,8 @@ static const struct ops instrument_ops = {
     .argmax = i_argmax,
     .digest = i_digest,
     .gather = i_gather,
+    .pass_begin = i_pass_begin,
+    .pass_end = i_pass_end,
     .reserve = i_reserve,
     .upload = i_upload,
     .download = i_download,

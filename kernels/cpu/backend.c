@@ -34,7 +34,7 @@ void cpu_report_fault(struct cpu_fault *fault, const char *operation, int32_t ro
     if (!__atomic_compare_exchange_n(&fault->taken, &free_slot, 1, false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST))
         return;
-    fault->first = (struct numeric_fault){true, operation, row};
+    fault->first = (struct numeric_fault){true, operation, row, 0};
 }
 
 static struct cpu_backend *self(struct backend *backend)
@@ -444,7 +444,9 @@ static bool cpu_reserve(struct backend *backend, uint32_t n_ctx)
 
 static struct numeric_fault cpu_fault(struct backend *backend)
 {
-    return self(backend)->fault.first;
+    struct numeric_fault fault = self(backend)->fault.first;
+    fault.layer = backend->layer; /* it is asked for after each */
+    return fault;
 }
 
 static void cpu_clear_fault(struct backend *backend)

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/recorder.h"
 
 static const char *const faulty_names[] = {
     [CUDA_QUANTIZE] = "quantize",   [CUDA_RMS_NORM] = "rms_norm", [CUDA_KV_STORE] = "kv_store",
@@ -20,9 +21,11 @@ struct cuda_backend {
     cudaStream_t stream;
     unsigned long long *record; /* of faults, on the device */
     uint32_t serial;            /* launches since the record was last looked at */
+    int16_t layers[RECORDER_SERIALS]; /* in which a launch was */
     struct numeric_fault fault; /* the first, once it has been seen */
     struct cuda_scratch scratch;
     struct backend_counters counters;
+    struct recorder recorder;
     bool failed;
     struct cuda_message error; /* the first, once failed */
 };
@@ -53,6 +56,8 @@ static bool enter(struct cuda_backend *cuda)
 static struct cuda_fault next_fault(struct cuda_backend *cuda)
 {
     struct cuda_fault fault = {cuda->record, cuda->serial};
+    if (cuda->serial < RECORDER_SERIALS)
+        cuda->layers[cuda->serial] = (int16_t)cuda->base.layer;
     if (cuda->serial < CUDA_LAST_SERIAL)
         cuda->serial++;
     return fault;
@@ -222,10 +227,77 @@ static bool cuda_reserve(struct backend *backend, uint32_t n_ctx)
         return false;
     cuda_free(backend, cuda->scratch.data, cuda->scratch.bytes);
     cuda->scratch = (struct cuda_scratch){larger, wanted};
+    recorder_close(&cuda->recorder); /* records have the old one */
+    memset(&cuda->recorder, 0, sizeof cuda->recorder);
     return !cuda->failed;
 }
 
+/* ---- passes ------------------------------------------------------------------------------ */
+
+static void add_counters(struct backend_counters *to, const struct backend_counters *from, bool less)
+{
+    uint64_t factor = less ? UINT64_MAX : 1; /* modulo 2^64 */
+    to->expert_reads += factor * from->expert_reads;
+    to->expert_rows += factor * from->expert_rows;
+    to->matmul_calls += factor * from->matmul_calls;
+    to->variant_calls += factor * from->variant_calls;
+    to->packed_calls += factor * from->packed_calls;
+}
+
+static bool repeat(struct cuda_backend *cuda, const struct recorded_pass *pass)
+{
+    check(cuda, cudaGraphLaunch(pass->graph, cuda->stream), "a recorded pass");
+    memcpy(cuda->layers, pass->layers, pass->serials * sizeof *pass->layers);
+    cuda->serial = pass->serials;
+    add_counters(&cuda->counters, &pass->counters, false);
+    cuda->recorder.repeated++;
+    return true;
+}
+
+/* Serial numbers of a record begin with 0, so nothing that may fault can stand before it. */
+static bool cuda_pass_begin(struct backend *backend, uint64_t key)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (!enter(cuda) || cuda->recorder.off || cuda->serial != 0)
+        return false;
+    struct recorded_pass *pass = recorder_find(&cuda->recorder, key);
+    if (pass != NULL && pass->graph != NULL)
+        return repeat(cuda, pass);
+    if (pass != NULL && pass->seen && recorder_begin(&cuda->recorder, pass, cuda->stream) == cudaSuccess)
+        pass->counters = cuda->counters;
+    if (pass != NULL)
+        pass->seen = true;
+    return false;
+}
+
+static bool cuda_pass_end(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    struct recorded_pass *pass = cuda->recorder.recording;
+    if (pass == NULL)
+        return true;
+    struct backend_counters before = pass->counters;
+    pass->counters = cuda->counters;
+    add_counters(&pass->counters, &before, true);
+    cuda->counters = before;
+    pass->serials = cuda->serial < RECORDER_SERIALS ? cuda->serial : RECORDER_SERIALS;
+    cuda->serial = 0;
+    pass->layers = malloc((pass->serials + 1) * sizeof *pass->layers);
+    cudaError_t status = recorder_end(&cuda->recorder, cuda->stream);
+    if (pass->layers == NULL)
+        cuda->recorder.off = true;
+    if (status != cudaSuccess || pass->layers == NULL)
+        return false;
+    memcpy(pass->layers, cuda->layers, pass->serials * sizeof *pass->layers);
+    return repeat(cuda, pass);
+}
+
 /* ---- bookkeeping ------------------------------------------------------------------------- */
+
+static int32_t layer_of(const struct cuda_backend *cuda, uint64_t serial)
+{
+    return serial < RECORDER_SERIALS ? cuda->layers[serial] : cuda->base.layer;
+}
 
 static struct numeric_fault cuda_fault(struct backend *backend)
 {
@@ -237,7 +309,7 @@ static struct numeric_fault cuda_fault(struct backend *backend)
     cuda->serial = 0;
     if (!cuda->failed && word != CUDA_NO_FAULT)
         cuda->fault = (struct numeric_fault){true, faulty_names[word >> 32 & 255],
-                                             (int32_t)(word & 0x7fffffff)};
+                                             (int32_t)(word & 0x7fffffff), layer_of(cuda, word >> 40)};
     return cuda->fault;
 }
 
@@ -246,7 +318,7 @@ static void cuda_clear_fault(struct backend *backend)
     struct cuda_backend *cuda = self(backend);
     cuda_fill(backend, cuda->record, 0xff, sizeof *cuda->record);
     cuda->serial = 0;
-    cuda->fault = (struct numeric_fault){false, NULL, 0};
+    cuda->fault = (struct numeric_fault){false, NULL, 0, 0};
 }
 
 static const char *cuda_error(struct backend *backend)
@@ -265,6 +337,7 @@ static void cuda_close(struct backend *backend)
     if (cudaSetDevice(cuda->device) == cudaSuccess) {
         if (cuda->stream != NULL)
             cudaStreamSynchronize(cuda->stream);
+        recorder_close(&cuda->recorder);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
@@ -296,6 +369,8 @@ static const struct ops cuda_ops = {
     .argmax = argmax,
     .digest = digest,
     .gather = gather,
+    .pass_begin = cuda_pass_begin,
+    .pass_end = cuda_pass_end,
     .packed_bytes = cuda_packed_bytes,
     .pack = cuda_pack,
     .reserve = cuda_reserve,
