@@ -2,7 +2,7 @@
  * without one. */
 #include <stdio.h>
 
-#include "device_runs.h"
+#include "tests/device_runs.h"
 
 int main(void)
 {

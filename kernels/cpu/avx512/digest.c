@@ -31,7 +31,10 @@ static uint64_t sum_of(const float *x, size_t first, size_t n)
         sum = _mm512_add_epi64(sum, words(z));
         at = _mm512_add_epi64(at, _mm512_set1_epi64(TOGETHER));
     }
-    uint64_t all = (uint64_t)_mm512_reduce_add_epi64(sum);
+    uint64_t lanes[TOGETHER], all = 0; /* the intrinsic that folds them adds signed numbers */
+    _mm512_storeu_si512(lanes, sum);
+    for (int lane = 0; lane < TOGETHER; lane++)
+        all += lanes[lane];
     for (; i < n; i++)
         all += digest_mix(first + i, x[i]);
     return all;
