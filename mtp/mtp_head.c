@@ -127,6 +127,14 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
     p.ops->argmax(p.backend, &argmax);
 }
 
+/* Where a pass finds its hidden rows: the row of the queue, or behind them all the block's own output. */
+static uint64_t hidden_place(const mtp_session *s, const float *hidden)
+{
+    const struct mtp_state *m = s->mtp;
+    size_t row_bytes = s->model->hparams.n_embd * sizeof *hidden;
+    return hidden == m->out ? MTP_QUEUE_ROWS : ((uintptr_t)hidden - (uintptr_t)m->hidden) / row_bytes;
+}
+
 /* As mtp_rows, for at most options.n_batch rows; n_head 0: keys and values only. */
 static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const float *hidden,
                                 uint32_t first, uint32_t n, uint32_t n_head,
@@ -139,7 +147,8 @@ static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const flo
     exchange_upload_rows(s, (int32_t)n);
     qwen35_rope_table(&p);
     p.backend->layer = (int32_t)p.h->n_layers + 1;
-    bool done = qwen35_pass_begin(&p, PASS_DRAFT, (uint64_t)n_head << 1 | (hidden == s->mtp->out));
+    uint64_t more = (uint64_t)n_head * (MTP_QUEUE_ROWS + 1) + hidden_place(s, hidden);
+    bool done = qwen35_pass_begin(&p, PASS_DRAFT, more);
     while (!done) {
         join(&p, block, hidden);
         store_keys(&p, block, &s->mtp->kv, n_head > 0);

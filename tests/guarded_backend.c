@@ -17,11 +17,21 @@
 enum { ALIGNMENT = 4096 };
 #define DEVICE_BYTES ((size_t)8 << 30) /* of addresses: pages are taken as they are written */
 
+/* What the operations of a pass were given, by its key: what a record of them would repeat. */
+enum { PASSES = 256 };
+struct seen_pass {
+    uint64_t key, operands;
+};
+
 struct guarded {
     struct backend base;
     struct ops ops;
     struct backend *inner;
     struct guarded_device *device;
+    struct seen_pass passes[PASSES];
+    uint32_t n_passes;
+    bool in_pass;
+    struct seen_pass pass; /* the present one */
 };
 
 static struct guarded *self(struct backend *backend)
@@ -44,6 +54,12 @@ static void *usable(const struct guarded_device *device, const void *memory)
     return device->usable + ((uintptr_t)memory - (uintptr_t)device->guarded);
 }
 
+static void note_operand(struct backend *backend, uint64_t operand)
+{
+    struct seen_pass *pass = &self(backend)->pass;
+    pass->operands = (pass->operands ^ operand) * 0x9e3779b97f4a7c15u + 1;
+}
+
 /* Changes the pointer that lies at `field`, of whatever type, to one that can be used. */
 static void move(struct backend *backend, void *field)
 {
@@ -52,6 +68,7 @@ static void move(struct backend *backend, void *field)
     if (memory != NULL)
         memory = usable(self(backend)->device, memory);
     memcpy(field, &memory, sizeof memory);
+    note_operand(backend, (uintptr_t)memory);
 }
 
 /* packed: room for what w->packed is to be. */
@@ -149,6 +166,33 @@ static void g_pack(struct backend *b, const struct pack_args *given)
 
 /* ---- memory and the rest -------------------------------------------------------------------- */
 
+static bool g_pass_begin(struct backend *b, uint64_t key)
+{
+    struct guarded *t = self(b);
+    assert_false(t->in_pass);
+    t->in_pass = true;
+    t->pass = (struct seen_pass){key, 0};
+    t->device->passes++;
+    return false;
+}
+
+/* A pass of a key seen before was given the same as then. */
+static bool g_pass_end(struct backend *b)
+{
+    struct guarded *t = self(b);
+    bool was_in_pass = t->in_pass;
+    t->in_pass = false;
+    for (uint32_t i = 0; was_in_pass && i < t->n_passes; i++)
+        if (t->passes[i].key == t->pass.key) {
+            assert_true(t->passes[i].operands == t->pass.operands);
+            t->device->repeatable++;
+            return true;
+        }
+    if (was_in_pass && t->n_passes < PASSES)
+        t->passes[t->n_passes++] = t->pass;
+    return true;
+}
+
 static bool g_reserve(struct backend *b, uint32_t n_ctx)
 {
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
@@ -158,6 +202,7 @@ static bool g_reserve(struct backend *b, uint32_t n_ctx)
 static void g_upload(struct backend *b, void *dst, const void *src, size_t bytes)
 {
     self(b)->device->uploads++;
+    assert_false(self(b)->in_pass);
     if (bytes > 0)
         memcpy(usable(self(b)->device, dst), src, bytes);
 }
@@ -165,6 +210,7 @@ static void g_upload(struct backend *b, void *dst, const void *src, size_t bytes
 static void g_download(struct backend *b, void *dst, const void *src, size_t bytes)
 {
     self(b)->device->downloads++;
+    assert_false(self(b)->in_pass);
     if (bytes > 0)
         memcpy(dst, usable(self(b)->device, src), bytes);
 }
@@ -175,6 +221,9 @@ static void g_copy(struct backend *b, void *dst, const void *src, size_t bytes)
     if (bytes == 0)
         return;
     assert_true(to + bytes <= from || from + bytes <= to);
+    note_operand(b, (uintptr_t)dst);
+    note_operand(b, (uintptr_t)src);
+    note_operand(b, bytes);
     memcpy(usable(self(b)->device, dst), usable(self(b)->device, src), bytes);
 }
 
@@ -252,6 +301,7 @@ static const struct ops guarded_ops = {
     OPERATION(conv), OPERATION(delta_net), OPERATION(conv_replay), OPERATION(delta_net_replay),
     OPERATION(mul_silu), OPERATION(route), OPERATION(moe_combine), OPERATION(argmax),
     OPERATION(digest), OPERATION(gather), OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve),
+    OPERATION(pass_begin), OPERATION(pass_end),
     OPERATION(upload), OPERATION(download), OPERATION(copy), OPERATION(fill), OPERATION(synchronize),
     OPERATION(error), OPERATION(alloc), OPERATION(free), OPERATION(fault), OPERATION(clear_fault),
     OPERATION(counters), OPERATION(close),

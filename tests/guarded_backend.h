@@ -13,6 +13,7 @@ struct guarded_device {
     size_t used;                  /* handed out so far, in order */
     size_t in_use;                /* and not freed */
     uint64_t uploads, downloads, packs;
+    uint64_t passes, repeatable;  /* between pass_begin and pass_end; those of a key seen before */
     const char *failed;           /* what the backends' error() says */
 };
 

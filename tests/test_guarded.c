@@ -50,10 +50,11 @@ static void plain_steps_leave_the_logits_on_the_device(void **state)
     mtp_session *session = device_session(&device.source, model, &options);
     struct run run = {.most = 21, .stop_at = -1};
     assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
-    uint64_t before = device.downloads;
+    uint64_t before = device.downloads, repeatable = device.repeatable;
     generation_go_on(&run, session, &(struct mtp_generation){greedy, 0, 0});
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(device.downloads - before, 20); /* the last token ends the run: no pass reads it */
+    assert_int_equal(device.repeatable - repeatable, 19);
     mtp_session_close(session);
     mtp_model_close(model);
 }

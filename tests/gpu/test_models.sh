@@ -1,11 +1,11 @@
 #!/bin/sh
-# test_models.sh SRCDIR BUILDDIR - whole models on a GPU against the CPU: text and digests of plain and
+# test_models.sh [SRCDIR [BUILDDIR]] - whole models on a GPU against the CPU: text and digests of plain and
 # speculative decoding, --strict, prompts across the borders of attention's chunks and of batches, long
 # contexts, sampling; traces of one verified by the other. `make check-gpu` runs it; status 77 and a reason
 # where there is no device.
 set -u
-srcdir=${1:?source tree}
-builddir=${2:?build tree}
+srcdir=${1:-$(cd "$(dirname "$0")/../.." && pwd)}
+builddir=${2:-.}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/mtp-gpu.XXXXXX") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
