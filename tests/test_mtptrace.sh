@@ -70,8 +70,8 @@ printed() {
 
 model_of() {
     case $1 in
-    reference-*) echo "$reference" ;;
-    *) echo "$small/$1.gguf" ;;
+    *reference-*) echo "$reference" ;;
+    *) echo "$small/${1#h200-}.gguf" ;;
     esac
 }
 
@@ -84,7 +84,11 @@ for name in dense-q4_k_m moe-q8_0; do
     check "golden trace $name is verified by two threads and the scalar definitions" says 0 \
         'computed here with scalar on 2 threads'
 done
-check "every golden trace was verified" test "$(ls "$golden" | wc -l)" -eq 4
+for name in h200-reference-prose h200-reference-code h200-dense-q4_k_m h200-moe-q8_0; do
+    run verify "$golden/$name.trace" -m "$(model_of $name)" -t 1
+    check "what a GPU recorded in $name is computed here without drafts" says 0 'verified: '
+done
+check "every golden trace was verified" test "$(ls "$golden" | wc -l)" -eq 8
 run show "$golden/reference-prose.trace"
 check "the reference trace holds accepted drafts" says 0 ' 64 tokens, ' 'ref-qwen35moe-Q4_K_M.gguf'
 check "a good part of them" awk '/^total/ { found = $6 > 20 && $8 > $6 } END { exit !found }' "$out"
