@@ -145,7 +145,6 @@ static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const flo
     for (uint32_t r = 0; r < n; r++)
         s->exchange.rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
     exchange_upload_rows(s, (int32_t)n);
-    qwen35_rope_table(&p);
     p.backend->layer = (int32_t)p.h->n_layers + 1;
     uint64_t more = (uint64_t)n_head * (MTP_QUEUE_ROWS + 1) + hidden_place(s, hidden);
     bool done = qwen35_pass_begin(&p, PASS_DRAFT, more);

@@ -9,7 +9,6 @@
 
 #include "arch_qwen35.h"
 #include "ffn.h"
-#include "kernels/rope.h"
 #include "linear.h"
 
 struct pass qwen35_pass(mtp_session *session, int32_t n_rows)
@@ -187,11 +186,6 @@ bool qwen35_pass_end(const struct pass *p)
     return p->ops->pass_end == NULL || p->ops->pass_end(p->backend);
 }
 
-void qwen35_rope_table(const struct pass *p)
-{
-    exchange_upload_rope(p->session, p->n_rows);
-}
-
 static void embed_rows(const struct pass *p)
 {
     const struct embed_args embed = {p->session->weights->embedding, p->work->rows, p->work->x,
@@ -278,7 +272,6 @@ static void upload_batch(const struct pass *p, const struct forward_batch *batch
     mtp_session *session = p->session;
     memcpy(session->exchange.rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
     exchange_upload_rows(session, batch->n_rows);
-    qwen35_rope_table(p);
     p->ops->upload(p->backend, p->work->logit_rows, batch->logit_rows,
                    (size_t)batch->n_logit_rows * sizeof *p->work->logit_rows);
 }

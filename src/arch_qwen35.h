@@ -24,8 +24,6 @@ struct pass qwen35_pass(mtp_session *session, int32_t n_rows);
 /* dst = rms(src) * w, rows of n_embd, dst rows dst_stride apart. */
 void qwen35_norm(const struct pass *p, const float *src, const float *w, float *dst,
                  size_t dst_stride);
-/* Rotary tables for exchange.rows. */
-void qwen35_rope_table(const struct pass *p);
 /* Keys and values of work.normed into the cache; its queries, if wanted, into work.q. */
 void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
                        const struct kv_cache *cache, bool with_queries);

@@ -48,14 +48,10 @@ void exchange_close(mtp_session *session)
 
 void exchange_upload_rows(mtp_session *session, int32_t n)
 {
-    session->backend->ops->upload(session->backend, session->work.rows, session->exchange.rows,
-                                  (size_t)n * sizeof *session->work.rows);
-}
-
-void exchange_upload_rope(mtp_session *session, int32_t n)
-{
     struct exchange *ex = &session->exchange;
     uint32_t n_rot = session->model->hparams.n_rot;
+    session->backend->ops->upload(session->backend, session->work.rows, ex->rows,
+                                  (size_t)n * sizeof *session->work.rows);
     rope_table(ex->cos_sin, ex->rows, n, session->rope_frequencies, n_rot / 2);
     session->backend->ops->upload(session->backend, session->work.cos_sin, ex->cos_sin,
                                   (size_t)n * n_rot * sizeof *ex->cos_sin);

@@ -22,10 +22,8 @@ enum { EXCHANGE_LOGITS = MTP_MAX_DRAFT + 1 };
 enum mtp_status exchange_open(mtp_session *session, struct mtp_error *error);
 void exchange_close(mtp_session *session);
 
-/* exchange.rows to work.rows, the first n of them. */
+/* The first n of exchange.rows to work.rows, and their rotary tables to work.cos_sin. */
 void exchange_upload_rows(mtp_session *session, int32_t n);
-/* Rotary tables of exchange.rows to work.cos_sin. */
-void exchange_upload_rope(mtp_session *session, int32_t n);
 /* The results of a pass that wanted logits of n rows. */
 void exchange_fetch(mtp_session *session, int32_t n);
 /* Fills the last results with 0xff bytes, as workspace_poison does. */
