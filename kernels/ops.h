@@ -116,15 +116,20 @@ struct add_args {
 
 /* NEOX partial rotary embedding in place on the first 2 * n_pairs of each head: pair i is (x[i],
  * x[i + n_pairs]) -> (x0 cos - x1 sin, x0 sin + x1 cos), each as fma(x0, c, -(x1 * s)) and
- * fma(x0, s, x1 * c). cos_sin holds for each row n_pairs cosines, then n_pairs sines, made by
- * rope_table (kernels/rope.h). */
+ * fma(x0, s, x1 * c). cos_sin holds in each row n_pairs cosines, then n_pairs sines, made by
+ * rope_table (kernels/rope.h): of every position where rows is set, else of every batch row. */
 struct rope_args {
     float *x;                     /* row r, head h at x + r * stride + h * head_stride */
     size_t stride, head_stride;
     uint32_t n_heads, n_pairs;
-    const float *cos_sin;         /* [n_rows][2 * n_pairs] */
+    const float *cos_sin;         /* [n_ctx] or [n_rows], of 2 * n_pairs */
     int32_t n_rows;
+    const struct batch_row *rows; /* [n_rows] whose positions choose the row of cos_sin; NULL: the n-th has the n-th */
 };
+static inline size_t rope_row(const struct rope_args *args, size_t row)
+{
+    return args->rows != NULL ? (size_t)args->rows[row].position : row;
+}
 
 enum kv_type { KV_F16 = 0, KV_F32 = 1 };
 
@@ -177,6 +182,26 @@ struct conv_args {
     const float *state_from;      /* where the state before the batch lies; NULL = in state */
 };
 
+/* What a replay may do beyond one layer and a number of rows that the host knows. */
+struct replay_more {
+    uint32_t n_layers;            /* so many further layers, whose... */
+    size_t state_bytes, rows_bytes; /* ...states, and noted rows, lie so many bytes behind each other */
+    const int32_t *n_kept;        /* where set, the first n_kept[0] of the n_rows rows are replayed; when
+                                     those are all, nothing is done: the pass has left that state */
+};
+/* Whether there is something to replay; *n_rows becomes the number of rows. Where memory is the host's. */
+static inline bool replay_rows(const struct replay_more *more, int32_t *n_rows)
+{
+    int32_t all = *n_rows;
+    if (more->n_kept != NULL)
+        *n_rows = more->n_kept[0];
+    return more->n_kept == NULL || *n_rows < all;
+}
+static inline void *replay_next(const void *of_layer, size_t bytes)
+{
+    return (void *)((uintptr_t)of_layer + bytes);
+}
+
 /* The convolution's state after the first n_rows rows x of sequence 0, from the state before them:
  * what conv over just those rows would leave. state_from and state may not overlap. */
 struct conv_replay_args {
@@ -185,6 +210,7 @@ struct conv_replay_args {
     float *state;
     uint32_t n_channels, n_taps;
     int32_t n_rows;
+    struct replay_more more;
 };
 
 /* Gated DeltaNet, the sequential recurrence, a v-head h with k-head h % n_k_heads:
@@ -221,6 +247,7 @@ struct delta_net_replay_args {
     float *state;                 /* does not overlap state_from */
     uint32_t n_k_heads, n_v_heads, d;
     int32_t n_rows;
+    struct replay_more more;
 };
 
 /* dst = a * silu(b), n elements a row, rows a_stride / b_stride apart. In place on a or b allowed. */
@@ -283,6 +310,33 @@ struct gather_args {
     int32_t n_rows;
 };
 
+/* rows[r] = {tokens[r], first[0] + offset + r, sequence 0}: rows whose tokens only the backend knows. */
+struct chain_rows_args {
+    const int32_t *tokens;        /* [n_rows] */
+    const int32_t *first;         /* [1] a position */
+    int32_t offset;
+    struct batch_row *rows;
+    int32_t n_rows;
+};
+
+/* Greedy acceptance: tokens are a drawn token and its drafts, top the likeliest tokens behind each of their
+ * rows. n_kept[0] = 1 + the number of drafts, from the first on, that are what the row before them gives.
+ * seen is a copy of tokens. */
+struct accept_args {
+    const int32_t *tokens;        /* [n_rows] */
+    const int32_t *top;           /* [n_rows] */
+    int32_t *n_kept;              /* [1] */
+    int32_t *seen;                /* [n_rows] */
+    int32_t n_rows;               /* at least 1 */
+};
+static inline int32_t accepted_rows(const int32_t *tokens, const int32_t *top, int32_t n_rows)
+{
+    int32_t kept = 1;
+    while (kept < n_rows && tokens[kept] == top[kept - 1])
+        kept++;
+    return kept;
+}
+
 /* A piece of a matrix to be arranged. Rows are counted over all experts, row r of expert e is
  * e * n_out + r; a piece begins at a multiple of PACK_PIECE of its expert's rows. */
 enum { PACK_PIECE = 16 };
@@ -312,10 +366,12 @@ enum memory_use {
  * is a non-finite value, recorded in fault() and looked at by the model code after each layer, or, on
  * a device, a call that fails, kept in error(). */
 struct backend;
+enum { PASS_ORDERS = 16, PASS_MARKS = 2 };
 struct backend_counters {
     uint64_t expert_reads, expert_rows;
     uint64_t matmul_calls, variant_calls; /* calls served by an ISA variant rather than the definition */
     uint64_t packed_calls;                /* of them, calls that read packed weights */
+    uint64_t waits;                       /* times the host has waited for a device */
 };
 struct ops {
     const char *name; /* "scalar", "avx2" */
@@ -341,13 +397,20 @@ struct ops {
     void (*argmax)(struct backend *, const struct argmax_args *);
     void (*digest)(struct backend *, const struct digest_args *);
     void (*gather)(struct backend *, const struct gather_args *);
+    void (*chain_rows)(struct backend *, const struct chain_rows_args *);
+    void (*accept)(struct backend *, const struct accept_args *);
     /* Optional, for devices where putting operations on a stream takes time. Between pass_begin and pass_end
      * stand operations, copies and fills which are, with the same arguments, always the same for a key;
      * nothing is uploaded or downloaded. Where pass_begin is true they have been repeated from a record, and
      * neither they nor pass_end must be called. Where pass_end is false they have not run, and must be called
-     * again. NULL: they are called each time. */
-    bool (*pass_begin)(struct backend *, uint64_t key);
+     * again. NULL: they are called each time. order (0..PASS_ORDERS - 1) grows from pass to pass between two
+     * looks at fault(), so that the first fault is known. */
+    bool (*pass_begin)(struct backend *, uint64_t key, uint32_t order);
     bool (*pass_end)(struct backend *);
+    /* Optional, where operations are under way when they return: puts mark number 0.. on their way, and says
+     * how many seconds lay between two marks once they have been passed. */
+    void (*mark)(struct backend *, int number);
+    double (*between)(struct backend *, int from, int to);
     /* Bytes of the backend's own arrangement of w; 0 when it reads the file's. */
     size_t (*packed_bytes)(struct backend *, const struct weight *);
     void (*pack)(struct backend *, const struct pack_args *);

@@ -46,9 +46,9 @@ static bool allocate(mtp_session *s, struct mtp_state *m)
     m->last_hidden = ops->alloc(s->backend, h->n_embd * sizeof *m->last_hidden, MEMORY_WHOLE);
     m->out = ops->alloc(s->backend, h->n_embd * sizeof *m->out, MEMORY_WHOLE);
     m->logits = ops->alloc(s->backend, h->n_vocab * sizeof *m->logits, MEMORY_PARTS);
-    m->top = ops->alloc(s->backend, sizeof *m->top, MEMORY_WHOLE);
+    m->top = &s->work.board->tokens[1];
     return m->kv.k != NULL && m->kv.v != NULL && m->tokens != NULL && m->hidden != NULL &&
-           m->last_hidden != NULL && m->out != NULL && m->logits != NULL && m->top != NULL;
+           m->last_hidden != NULL && m->out != NULL && m->logits != NULL;
 }
 
 enum mtp_status mtp_state_open(mtp_session *session, struct mtp_error *error)
@@ -74,7 +74,6 @@ void mtp_state_close(mtp_session *session)
     ops->free(session->backend, m->last_hidden, h->n_embd * sizeof *m->last_hidden);
     ops->free(session->backend, m->out, h->n_embd * sizeof *m->out);
     ops->free(session->backend, m->logits, h->n_vocab * sizeof *m->logits);
-    ops->free(session->backend, m->top, sizeof *m->top);
     free(m->tokens);
     free(m);
     session->mtp = NULL;
@@ -102,9 +101,18 @@ static void store_keys(const struct pass *p, const struct mtp_block *block,
     qwen35_store_keys(p, &block->layer.attention, cache, with_queries);
 }
 
+/* Rows of the block that are put through together. */
+struct draft_pass {
+    const int32_t *tokens;  /* the host's, or NULL: one row, of draft number `draft` - 1 */
+    const float *hidden;
+    uint32_t first, n;      /* rows of the block's cache */
+    uint32_t n_head;        /* ids to choose from; 0: keys and values only */
+    uint32_t draft;         /* the number of the draft that comes out, from 0 */
+};
+
 /* The rest of the block for the last row alone, and its draft. */
 static void predict(struct pass p, const struct mtp_block *block, struct mtp_state *m,
-                    uint32_t n_head)
+                    const struct draft_pass *d)
 {
     struct workspace *work = p.work;
     size_t n = p.h->n_embd, last = (size_t)p.n_rows - 1;
@@ -114,16 +122,14 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
         p.ops->copy(p.backend, work->x, work->x + last * n, n * sizeof *work->x);
         p.ops->copy(p.backend, work->q, work->q + last * q_width, q_width * sizeof *work->q);
         p.ops->copy(p.backend, work->rows, work->rows + last, sizeof *work->rows);
-        p.ops->copy(p.backend, work->cos_sin, work->cos_sin + last * p.h->n_rot,
-                    p.h->n_rot * sizeof *work->cos_sin);
     }
     qwen35_attend_and_feed(&p, &block->layer, &m->kv);
     qwen35_norm(&p, work->x, block->head_norm, m->out, n);
     struct weight head = block->head;
-    head.n_out = n_head;
+    head.n_out = d->n_head;
     struct linear_input input = {p.backend, m->out, work->act, n, 1, false};
     linear(&input, &head, m->logits);
-    const struct argmax_args argmax = {m->logits, m->top, n_head, 1};
+    const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1};
     p.ops->argmax(p.backend, &argmax);
 }
 
@@ -135,44 +141,71 @@ static uint64_t hidden_place(const mtp_session *s, const float *hidden)
     return hidden == m->out ? MTP_QUEUE_ROWS : ((uintptr_t)hidden - (uintptr_t)m->hidden) / row_bytes;
 }
 
-/* As mtp_rows, for at most options.n_batch rows; n_head 0: keys and values only. */
-static enum mtp_status run_rows(mtp_session *s, const int32_t *tokens, const float *hidden,
-                                uint32_t first, uint32_t n, uint32_t n_head,
-                                struct mtp_error *error)
+/* Rows of known tokens go to the backend; the others are made there, inside the pass. */
+static void upload_rows(const struct pass *p, const struct draft_pass *d)
 {
-    struct pass p = qwen35_pass(s, (int32_t)n);
-    const struct mtp_block *block = &s->weights->mtp;
-    for (uint32_t r = 0; r < n; r++)
-        s->exchange.rows[r] = (struct batch_row){tokens[r], (int32_t)(first + r), 0};
-    exchange_upload_rows(s, (int32_t)n);
-    p.backend->layer = (int32_t)p.h->n_layers + 1;
-    uint64_t more = (uint64_t)n_head * (MTP_QUEUE_ROWS + 1) + hidden_place(s, hidden);
-    bool done = qwen35_pass_begin(&p, PASS_DRAFT, more);
-    while (!done) {
-        join(&p, block, hidden);
-        store_keys(&p, block, &s->mtp->kv, n_head > 0);
-        if (n_head > 0)
-            predict(p, block, s->mtp, n_head);
-        done = qwen35_pass_end(&p);
-    }
-    return qwen35_check_fault(&p, error);
+    if (d->tokens == NULL)
+        return;
+    for (uint32_t r = 0; r < d->n; r++)
+        p->session->exchange.rows[r] = (struct batch_row){d->tokens[r], (int32_t)(d->first + r), 0};
+    exchange_upload_rows(p->session, p->n_rows);
 }
 
-enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,
-                         uint32_t first, uint32_t n, uint32_t n_head, struct mtp_error *error)
+static void chain_row(const struct pass *p, const struct draft_pass *d)
+{
+    const struct step_board *board = p->work->board;
+    const struct chain_rows_args chain = {board->tokens + d->draft, &board->draft_first, (int32_t)d->draft,
+                                          p->work->rows, 1};
+    if (d->tokens == NULL)
+        p->ops->chain_rows(p->backend, &chain);
+}
+
+static enum mtp_status run_rows(mtp_session *s, const struct draft_pass *d, struct mtp_error *error)
+{
+    struct pass p = qwen35_pass(s, (int32_t)d->n);
+    const struct mtp_block *block = &s->weights->mtp;
+    upload_rows(&p, d);
+    p.backend->layer = (int32_t)p.h->n_layers + 1;
+    uint64_t more = (uint64_t)d->n_head * (MTP_QUEUE_ROWS + 1) + hidden_place(s, d->hidden);
+    bool done = qwen35_pass_begin(&p, PASS_DRAFT, more << 4 | d->draft, d->n_head > 0 ? d->draft + 1 : 0);
+    while (!done) {
+        chain_row(&p, d);
+        join(&p, block, d->hidden);
+        store_keys(&p, block, &s->mtp->kv, d->n_head > 0);
+        if (d->n_head > 0)
+            predict(p, block, s->mtp, d);
+        done = qwen35_pass_end(&p);
+    }
+    /* To ask a device is to wait for it: the pass that checks the drafts will. */
+    return p.ops->host_memory ? qwen35_check_fault(&p, error) : MTP_OK;
+}
+
+/* The pass in parts of at most options.n_batch rows. */
+static enum mtp_status run_parts(mtp_session *session, const struct draft_pass *whole, struct mtp_error *error)
 {
     uint32_t most = session->options.n_batch;
     size_t width = session->model->hparams.n_embd;
     int outer = profile_enter(session->profile, MTP_PROFILE_DRAFT);
     enum mtp_status status = MTP_OK;
-    for (uint32_t done = 0; done < n && status == MTP_OK; done += most) {
-        uint32_t take = n - done < most ? n - done : most;
-        bool last = done + take == n;
-        status = run_rows(session, tokens + done, hidden + done * width, first + done, take,
-                          last ? n_head : 0, error);
+    for (uint32_t done = 0; done < whole->n && status == MTP_OK; done += most) {
+        struct draft_pass part = *whole;
+        uint32_t left = whole->n - done;
+        part.n = left < most ? left : most;
+        part.tokens = whole->tokens != NULL ? whole->tokens + done : NULL;
+        part.hidden = whole->hidden + done * width;
+        part.first = whole->first + done;
+        part.n_head = part.n == left ? whole->n_head : 0;
+        status = run_rows(session, &part, error);
     }
     profile_enter(session->profile, outer);
     return status;
+}
+
+enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,
+                         uint32_t first, uint32_t n, uint32_t n_head, struct mtp_error *error)
+{
+    const struct draft_pass pass = {tokens, hidden, first, n, n_head, 0};
+    return run_parts(session, &pass, error);
 }
 
 /* ---- the queue --------------------------------------------------------------------------- */
@@ -206,19 +239,35 @@ void mtp_skip(mtp_session *session)
     m->skipped += gone;
 }
 
-/* hidden is that of the position before the token's. */
-static enum mtp_status push(mtp_session *s, int32_t token, const float *hidden, struct mtp_error *error)
+/* Makes room behind the rows that wait; *room is how many rows may be put there. */
+static enum mtp_status queue_room(mtp_session *s, uint32_t *room, struct mtp_error *error)
 {
     struct mtp_state *m = s->mtp;
-    size_t n = s->model->hparams.n_embd;
     enum mtp_status status = MTP_OK;
     if (m->n_queued == MTP_QUEUE_ROWS && m->may_skip)
         mtp_skip(s);
     else if (m->n_queued == MTP_QUEUE_ROWS)
         status = mtp_catch_up(s, error);
-    m->tokens[m->n_queued] = token;
-    s->backend->ops->copy(s->backend, m->hidden + m->n_queued * n, hidden, n * sizeof *m->hidden);
-    m->n_queued++;
+    *room = MTP_QUEUE_ROWS - m->n_queued;
+    return status;
+}
+
+/* Queues n rows; row i of hidden is that of the position before tokens[i]'s. */
+static enum mtp_status push(mtp_session *s, const int32_t *tokens, const float *hidden, uint32_t n,
+                            struct mtp_error *error)
+{
+    struct mtp_state *m = s->mtp;
+    size_t width = s->model->hparams.n_embd;
+    enum mtp_status status = MTP_OK;
+    for (uint32_t done = 0, part = 0; done < n && status == MTP_OK; done += part) {
+        uint32_t left = n - done;
+        status = queue_room(s, &part, error);
+        part = part < left ? part : left;
+        memcpy(m->tokens + m->n_queued, tokens + done, part * sizeof *tokens);
+        s->backend->ops->copy(s->backend, m->hidden + m->n_queued * width, hidden + done * width,
+                              part * width * sizeof *hidden);
+        m->n_queued += part;
+    }
     return status;
 }
 
@@ -227,40 +276,49 @@ enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const floa
 {
     struct mtp_state *m = session->mtp;
     size_t width = session->model->hparams.n_embd;
+    uint32_t known = m->skipped + m->filled + m->n_queued; /* rows that tokens before these have given */
+    uint32_t i = known + 1 > first ? known + 1 - first : 0; /* the first token that gives a new one */
+    enum mtp_status status = MTP_OK;
     /* A catch-up runs in the workspace that may hold `hidden`; nothing it writes is work.hidden. */
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t position = first + i;
-        if (position > 0 && position - 1 == m->skipped + m->filled + m->n_queued) {
-            const float *before = i > 0 ? hidden + (i - 1) * width : m->last_hidden;
-            enum mtp_status status = push(session, tokens[i], before, error);
-            if (status != MTP_OK)
-                return status;
-        }
+    if (first + i != known + 1) /* rows in between are missing */
+        i = n;
+    if (i == 0 && n > 0) {
+        status = push(session, tokens, m->last_hidden, 1, error);
+        i++;
     }
-    if (n > 0)
+    if (status == MTP_OK && i < n)
+        status = push(session, tokens + i, hidden + (i - 1) * width, n - i, error);
+    if (status == MTP_OK && n > 0)
         session->backend->ops->copy(session->backend, m->last_hidden, hidden + (n - 1) * width,
                                     width * sizeof *m->last_hidden);
-    return MTP_OK;
+    return status;
 }
 
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
-                          int32_t *drafts, struct mtp_error *error)
+                          struct mtp_error *error)
 {
     struct mtp_state *m = session->mtp;
-    uint32_t first = session->lengths[0] - 1 - m->skipped; /* row of the token that comes next */
-    enum mtp_status status = push(session, token, m->last_hidden, error);
+    uint32_t position = session->lengths[0];
+    uint32_t first = position - 1 - m->skipped; /* row of the token that comes next */
+    *session->exchange.board = (struct step_board){(int32_t)position, (int32_t)first, 0, {token}};
+    exchange_rotary_until(session, position + n + 1);
+    enum mtp_status status = push(session, &token, m->last_hidden, 1, error);
     if (status != MTP_OK)
         return status;
     status = mtp_rows(session, m->tokens, m->hidden, m->filled, m->n_queued, n_head, error);
     m->filled += m->n_queued;
     m->n_queued = 0;
-    for (uint32_t i = 0; status == MTP_OK && i < n; i++) {
-        session->backend->ops->download(session->backend, &drafts[i], m->top, sizeof *m->top);
-        status = session_check_backend(session, error);
-        if (status == MTP_OK && i + 1 < n)
-            status = mtp_rows(session, &drafts[i], m->out, first + 1 + i, 1, n_head, error);
+    for (uint32_t i = 1; status == MTP_OK && i < n; i++) {
+        const struct draft_pass next = {NULL, m->out, first + i, 1, n_head, i};
+        status = run_parts(session, &next, error);
     }
     return status;
+}
+
+enum mtp_status mtp_drafts(mtp_session *session, uint32_t n, int32_t *drafts, struct mtp_error *error)
+{
+    session->backend->ops->download(session->backend, drafts, session->mtp->top, n * sizeof *drafts);
+    return session_check_backend(session, error);
 }
 
 void mtp_cut(mtp_session *session, uint32_t n_positions)

@@ -32,7 +32,7 @@ struct mtp_state {
     float *last_hidden;       /* [n_embd] hidden row of the last position read */
     float *out;               /* [n_embd] m of the last row that drafted */
     float *logits;            /* [n_vocab] its draft logits */
-    int32_t *top;             /* [1] */
+    int32_t *top;             /* on work.board: the last pass's draft, or the drafts of a chain */
 };
 
 /* The state of a session that drafts; NULL and an error when memory is short. */
@@ -59,10 +59,13 @@ void mtp_skip(mtp_session *session);
 /* Puts the queue through keys and values. */
 enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error);
 
-/* Drafts n tokens to follow `token`, which is to stand at the session's next position. The queue is
- * caught up in the first of the passes. n_head rows of the head are read (ids 0..n_head-1). */
+/* Drafts n tokens to follow `token`, which is to stand at the session's next position: they are left on
+ * work.board behind it, for a chained pass (struct forward_batch). The queue is caught up in the first of the
+ * passes. n_head rows of the head are read (ids 0..n_head-1). Does not wait for a device. */
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
-                          int32_t *drafts, struct mtp_error *error);
+                          struct mtp_error *error);
+/* The n drafts, for the host; waits for a device. */
+enum mtp_status mtp_drafts(mtp_session *session, uint32_t n, int32_t *drafts, struct mtp_error *error);
 
 /* One row of the block: tokens[i], hidden[i] as rows first.., keys and values of all; the last one's
  * output goes to state->out, state->logits (n_head of them) and state->top. For tests and mtp_draft. */

@@ -43,7 +43,8 @@ static void norm_heads(const struct pass *p, float *x, const float *w, size_t di
 static void rotate(const struct pass *p, float *x, uint32_t n_heads, size_t head_stride)
 {
     const struct rope_args args = {x, n_heads * head_stride, head_stride, n_heads,
-                                   p->h->n_rot / 2, p->work->cos_sin, p->n_rows};
+                                   p->h->n_rot / 2, p->session->exchange.rotary, p->n_rows,
+                                   p->work->rows};
     p->ops->rope(p->backend, &args);
 }
 
@@ -173,12 +174,12 @@ enum mtp_status qwen35_check_fault(const struct pass *p, struct mtp_error *error
                     p->session->exchange.rows[0].position);
 }
 
-bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more)
+bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more, uint32_t order)
 {
     if (p->ops->pass_begin == NULL || p->n_rows > MAX_STEP_ROWS)
         return false;
     uint64_t key = (more << 16) + ((uint64_t)p->n_rows << 4) + kind;
-    return p->ops->pass_begin(p->backend, key);
+    return p->ops->pass_begin(p->backend, key, order);
 }
 
 bool qwen35_pass_end(const struct pass *p)
@@ -244,6 +245,17 @@ static void logits_of(struct pass p, const float *hidden, int32_t n)
     p.ops->digest(p.backend, &digest);
 }
 
+/* Rows of src that want logits: src itself where all do. */
+static const float *wanted_rows(const struct pass *p, const struct forward_batch *batch, const float *src)
+{
+    const struct gather_args gather = {src, p->work->logit_rows, p->work->mixed, p->h->n_embd,
+                                       batch->n_logit_rows};
+    if (batch->n_logit_rows == p->n_rows)
+        return src;
+    p->ops->gather(p->backend, &gather);
+    return p->work->mixed;
+}
+
 /* Hidden rows and logits: of every row where drafts need them, else of the rows that want logits. */
 static void head(const struct pass *p, const struct forward_batch *batch)
 {
@@ -253,27 +265,47 @@ static void head(const struct pass *p, const struct forward_batch *batch)
     struct pass wanted = *p;
     wanted.n_rows = n;
     p->backend->layer = (int32_t)p->h->n_layers;
-    struct gather_args gather = {work->x, work->logit_rows, work->mixed, p->h->n_embd, n};
-    if (p->session->mtp != NULL) {
+    if (p->session->mtp != NULL)
         qwen35_norm(p, work->x, norm, work->hidden, p->h->n_embd);
-        gather.src = work->hidden;
-        p->ops->gather(p->backend, &gather);
-        if (n > 0)
-            logits_of(wanted, work->mixed, n);
+    if (p->session->mtp != NULL && n > 0) {
+        logits_of(wanted, wanted_rows(p, batch, work->hidden), n);
     } else if (n > 0) {
-        p->ops->gather(p->backend, &gather);
-        qwen35_norm(&wanted, work->mixed, norm, work->hidden, p->h->n_embd);
+        qwen35_norm(&wanted, wanted_rows(p, batch, work->x), norm, work->hidden, p->h->n_embd);
         logits_of(wanted, work->hidden, n);
     }
 }
 
+/* What greedy decoding keeps of a chained pass, found out where the pass runs. */
+static void settle(const struct pass *p, const struct forward_batch *batch)
+{
+    struct workspace *work = p->work;
+    const struct accept_args accept = {work->board->tokens, results_top(work->results, p->n_rows),
+                                       &work->board->n_kept, results_tokens(work->results, p->n_rows),
+                                       p->n_rows};
+    if (!batch->chained)
+        return;
+    p->ops->accept(p->backend, &accept);
+    if (batch->settle)
+        session_replay(p->session, p->n_rows, &work->board->n_kept);
+}
+
+/* Rows that the host knows go to the backend; those of a chained pass are made there, inside it. */
 static void upload_batch(const struct pass *p, const struct forward_batch *batch)
 {
     mtp_session *session = p->session;
     memcpy(session->exchange.rows, batch->rows, (size_t)batch->n_rows * sizeof *batch->rows);
-    exchange_upload_rows(session, batch->n_rows);
-    p->ops->upload(p->backend, p->work->logit_rows, batch->logit_rows,
-                   (size_t)batch->n_logit_rows * sizeof *p->work->logit_rows);
+    if (!batch->chained)
+        exchange_upload_rows(session, batch->n_rows);
+    if (batch->n_logit_rows < batch->n_rows)
+        p->ops->upload(p->backend, p->work->logit_rows, batch->logit_rows,
+                       (size_t)batch->n_logit_rows * sizeof *p->work->logit_rows);
+}
+
+static void chain_rows(const struct pass *p)
+{
+    const struct step_board *board = p->work->board;
+    const struct chain_rows_args chain = {board->tokens, &board->trunk_first, 0, p->work->rows, p->n_rows};
+    p->ops->chain_rows(p->backend, &chain);
 }
 
 enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
@@ -282,16 +314,21 @@ enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch 
     struct pass p = qwen35_pass(session, batch->n_rows);
     p.speculative = batch->speculative;
     upload_batch(&p, batch);
-    uint64_t more = (uint64_t)batch->n_logit_rows << 2 | (uint64_t)batch->speculative << 1 |
+    uint64_t more = (uint64_t)batch->n_logit_rows << 4 | (uint64_t)batch->settle << 3 |
+                    (uint64_t)batch->chained << 2 | (uint64_t)batch->speculative << 1 |
                     (uint64_t)session->live;
     enum mtp_status status = MTP_OK;
-    bool done = qwen35_pass_begin(&p, PASS_TRUNK, more);
+    bool done = qwen35_pass_begin(&p, PASS_TRUNK, more, PASS_ORDERS - 1);
     while (!done) {
+        if (batch->chained)
+            chain_rows(&p);
         embed_rows(&p);
         status = run_layers(&p, error);
         if (status == MTP_OK)
             head(&p, batch);
+        if (status == MTP_OK)
+            settle(&p, batch);
         done = qwen35_pass_end(&p) || status != MTP_OK;
     }
-    return status == MTP_OK ? qwen35_check_fault(&p, error) : status;
+    return status;
 }

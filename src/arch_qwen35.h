@@ -5,7 +5,7 @@
 #include "session.h"
 
 /* The trunk over a batch: states advance, work.hidden and work.logits are filled as their comments
- * in workspace.h say. */
+ * in workspace.h say. On a device that is under way when it returns; qwen35_check_fault must follow. */
 enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch *batch,
                                struct mtp_error *error);
 
@@ -33,10 +33,10 @@ void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
 enum mtp_status qwen35_check_fault(const struct pass *p, struct mtp_error *error);
 
 /* Passes of a few rows that come again and again: kind, rows and what else decides their operations make
- * a key for ops->pass_begin. True when the pass has been repeated from a record; else its operations are
+ * a key for ops->pass_begin; order as there. True when the pass has been repeated from a record; else its operations are
  * called, until qwen35_pass_end is true. */
 enum { PASS_TRUNK = 1, PASS_DRAFT = 2 };
-bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more);
+bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more, uint32_t order);
 bool qwen35_pass_end(const struct pass *p);
 
 #endif

@@ -249,6 +249,16 @@ static void p_attention(struct backend *backend, const struct attention_args *ar
 
 /* ---- the rest is the inner backend's ------------------------------------------------------- */
 
+static void p_chain_rows(struct backend *b, const struct chain_rows_args *a)
+{
+    self(b)->inner->ops->chain_rows(self(b)->inner, a);
+}
+
+static void p_accept(struct backend *b, const struct accept_args *a)
+{
+    self(b)->inner->ops->accept(self(b)->inner, a);
+}
+
 static size_t p_packed_bytes(struct backend *b, const struct weight *w)
 {
     return self(b)->inner->ops->packed_bytes(self(b)->inner, w);
@@ -329,6 +339,8 @@ static void p_close(struct backend *b)
 static const struct ops profile_ops = {
     OPERATIONS(AS_FUNCTION)
     .products = products_one_by_one,
+    .chain_rows = p_chain_rows,
+    .accept = p_accept,
     .packed_bytes = p_packed_bytes,
     .pack = p_pack,
     .reserve = p_reserve,

@@ -139,7 +139,7 @@ void session_plan(const mtp_model *model, const struct mtp_session_options *opti
         .weights = model->weight_bytes,
         .kv = kv.used + mtp_state_kv_bytes(model, options, n_sequences),
         .state = state.used + spare.used,
-        .workspace = work.used,
+        .workspace = work.used + exchange_rotary_bytes(&model->hparams, options->n_ctx),
     };
 }
 
@@ -355,7 +355,7 @@ static enum mtp_status advance(mtp_session *s, const struct forward_batch *batch
 {
     for (int32_t r = 0; r < batch->n_rows; r++) {
         const struct batch_row *row = &batch->rows[r];
-        enum mtp_status status = check_row(s, row, error);
+        enum mtp_status status = batch->chained ? MTP_OK : check_row(s, row, error);
         uint32_t length = status == MTP_OK ? s->lengths[row->sequence] : 0;
         if (status == MTP_OK && (row->position != (int32_t)length || length >= s->options.n_ctx))
             status = mtp_fail(error, MTP_ERR_CONTEXT,
@@ -379,6 +379,21 @@ enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *er
     return mtp_fail(error, MTP_ERR_DEVICE, "%s", failed);
 }
 
+/* What is to be known of a pass once its results have come. */
+static enum mtp_status finish_pass(mtp_session *s, const struct forward_batch *batch, struct mtp_error *error)
+{
+    const struct pass pass = qwen35_pass(s, batch->n_rows);
+    enum mtp_status status = qwen35_check_fault(&pass, error);
+    if (status == MTP_OK)
+        status = session_check_backend(s, error);
+    if (status != MTP_OK || !batch->speculative)
+        return status;
+    s->pending = s->settled = (uint32_t)batch->n_rows;
+    if (batch->settle)
+        s->settled = (uint32_t)accepted_rows(s->exchange.tokens, s->exchange.top, batch->n_rows);
+    return MTP_OK;
+}
+
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
                                 struct mtp_error *error)
 {
@@ -397,11 +412,9 @@ enum mtp_status session_forward(mtp_session *session, const struct forward_batch
     fp_control_leave(saved);
     exchange_fetch(session, status == MTP_OK ? batch->n_logit_rows : 0);
     if (status == MTP_OK)
-        status = session_check_backend(session, error);
+        status = finish_pass(session, batch, error);
     if (status != MTP_OK)
         retreat(session, batch, batch->n_rows);
-    else if (batch->speculative)
-        session->pending = (uint32_t)batch->n_rows;
     session->rows += (uint64_t)batch->n_rows;
     session->passes++;
     return status;
@@ -412,34 +425,49 @@ const struct arena *session_state(const mtp_session *session)
     return &session->state_arenas[session->live];
 }
 
-/* The state after the first n rows of the speculative pass, from the live copy into the other. */
-static void replay(mtp_session *s, uint32_t n)
+/* The further layers like `layer`, all of one size, and how far apart they lie. */
+static struct replay_more further_layers(const mtp_session *s, const struct layer_state *layer, int live)
 {
-    const struct hparams *h = &s->model->hparams;
-    int live = s->live, next = 1 - live;
-    for (uint32_t i = 0; i < h->n_layers; i++) {
-        const struct layer_state *l = &s->layers[i];
-        if (!h->recurrent[i])
-            continue;
-        const struct conv_replay_args conv = {
-            l->conv_rows, l->conv[live], l->conv[next], hparams_conv_channels(h), h->conv_taps,
-            (int32_t)n};
-        const struct delta_net_replay_args delta = {
-            l->journal, l->delta[live], l->delta[next], h->n_k_heads, h->n_v_heads, h->state_dim,
-            (int32_t)n};
-        s->backend->ops->conv_replay(s->backend, &conv);
-        s->backend->ops->delta_net_replay(s->backend, &delta);
+    struct replay_more more = {0};
+    const struct layer_state *second = NULL;
+    for (uint32_t i = (uint32_t)(layer - s->layers) + 1; i < s->model->hparams.n_layers; i++)
+        if (s->model->hparams.recurrent[i]) {
+            second = second != NULL ? second : &s->layers[i];
+            more.n_layers++;
+        }
+    if (second != NULL) {
+        more.state_bytes = (uintptr_t)second->delta[live] - (uintptr_t)layer->delta[live];
+        more.rows_bytes = (uintptr_t)second->journal.k - (uintptr_t)layer->journal.k;
     }
+    return more;
+}
+
+void session_replay(mtp_session *session, int32_t n_rows, const int32_t *n_kept)
+{
+    const struct hparams *h = &session->model->hparams;
+    int live = session->live, next = 1 - live;
+    const struct layer_state *l = session->layers, *end = l + h->n_layers;
+    while (l < end && !h->recurrent[l - session->layers])
+        l++;
+    if (l == end)
+        return;
+    struct replay_more more = further_layers(session, l, live);
+    more.n_kept = n_kept;
+    const struct conv_replay_args conv = {
+        l->conv_rows, l->conv[live], l->conv[next], hparams_conv_channels(h), h->conv_taps, n_rows, more};
+    const struct delta_net_replay_args delta = {
+        l->journal, l->delta[live], l->delta[next], h->n_k_heads, h->n_v_heads, h->state_dim, n_rows, more};
+    session->backend->ops->conv_replay(session->backend, &conv);
+    session->backend->ops->delta_net_replay(session->backend, &delta);
 }
 
 void session_keep(mtp_session *session, uint32_t n_rows)
 {
-    uint32_t rejected = session->pending - n_rows;
-    if (rejected > 0 && n_rows > 0)
-        replay(session, n_rows);
+    if (n_rows > 0 && n_rows != session->settled)
+        session_replay(session, (int32_t)n_rows, NULL);
     if (n_rows > 0)
         session->live = 1 - session->live;
-    session->lengths[0] -= rejected;
+    session->lengths[0] -= session->pending - n_rows;
     session->pending = 0;
 }
 

@@ -9,9 +9,6 @@
 #include "model.h"
 #include "workspace.h"
 
-/* Rows of a pass whose tail may be taken back: a token and its drafts. */
-enum { MAX_STEP_ROWS = MTP_MAX_DRAFT + 1 };
-
 /* What one layer remembers. Recurrent state exists twice in sessions that draft: a speculative pass
  * reads the live copy and writes the other, so that the state before it is still there when drafts
  * are rejected; it is then advanced again by the noted updates of the accepted rows. */
@@ -35,7 +32,8 @@ struct mtp_session {
     struct arena state_arenas[2];       /* the second only in sessions that draft */
     struct arena journal_arena;
     int live;                           /* which state arena holds the present state */
-    uint32_t pending;                   /* rows of a speculative pass that awaits session_keep */
+    uint32_t pending;                   /* rows of a speculative pass that awaits session_keep... */
+    uint32_t settled;                   /* ...after how many of them the other copy is the state */
     struct workspace work;
     struct exchange exchange;
     double *rope_frequencies;           /* [n_rot / 2] */
@@ -64,6 +62,8 @@ struct forward_batch {
     const int32_t *logit_rows;          /* ascending indices into rows */
     int32_t n_logit_rows;
     bool speculative;                   /* rows may be taken back: session_keep must follow */
+    bool chained;                       /* tokens are those of work.board, not of rows */
+    bool settle;                        /* as well, rows that greedy acceptance keeps become the state at once */
 };
 
 /* Bytes a session takes, by part; nothing is allocated. */
@@ -99,6 +99,10 @@ enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *er
  * rows of n_vocab. Every row's position must be its sequence's next. */
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
                                 struct mtp_error *error);
+
+/* The state after the first n_kept[0] (NULL: n_rows) of n_rows rows of the speculative pass, from the live
+ * copy into the other. n_kept is the backend's; all n_rows are no work then. */
+void session_replay(mtp_session *session, int32_t n_rows, const int32_t *n_kept);
 
 /* Ends a speculative pass: its first n_rows rows stay, the others never were. KV, convolution and
  * recurrent state are those of a pass over just the rows kept. */

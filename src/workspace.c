@@ -56,7 +56,6 @@ static void layout_mixers(struct workspace *w, const struct hparams *h, struct a
 {
     size_t inner = (size_t)h->n_v_heads * h->state_dim, heads = (size_t)h->n_heads * h->head_dim;
     size_t kv = (size_t)h->n_kv_heads * h->head_dim, channels = hparams_conv_channels(h);
-    w->cos_sin = floats(w, arena, h->n_rot);
     w->pairs = floats(w, arena, 2 * (size_t)h->n_embd);
     w->q = floats(w, arena, 2 * heads);
     w->k = floats(w, arena, kv);
@@ -78,6 +77,7 @@ void workspace_layout(struct workspace *w, const struct hparams *h, uint32_t n_r
     widest = larger(widest, larger(h->n_ff, h->n_ff_shared));
     w->n_rows = n_rows;
     w->n_buffers = 0;
+    w->board = arena_take(arena, 1, BOARD_BYTES);
     w->rows = rows_of(w, arena, 1, sizeof *w->rows);
     w->logit_rows = rows_of(w, arena, 1, sizeof *w->logit_rows);
     w->x = floats(w, arena, h->n_embd);

@@ -4,6 +4,7 @@
 
 #include "hparams.h"
 #include "kernels/ops.h"
+#include "mtp.h"
 
 /* A block of memory handed out from the front. With base NULL it only measures. */
 struct arena {
@@ -15,14 +16,29 @@ void *arena_take(struct arena *arena, size_t count, size_t element_bytes); /* 64
 /* R = rows of a batch, P = R * n_experts_used. */
 enum { WORKSPACE_BUFFERS = 40 };
 
+/* Rows of a pass whose tail may be taken back: a token and its drafts. */
+enum { MAX_STEP_ROWS = MTP_MAX_DRAFT + 1 };
+
+/* What a step's passes leave for each other, in the backend's memory. The host sets it when a step begins
+ * and is told the tokens by the results of the pass that checks them. */
+struct step_board {
+    int32_t trunk_first;           /* position of tokens[0] in the text, and... */
+    int32_t draft_first;           /* ...row of the MTP block's cache that joins it */
+    int32_t n_kept;                /* rows that stay, where the backend counts them */
+    int32_t tokens[MAX_STEP_ROWS]; /* the drawn token, then its drafts */
+};
+/* The board lies before work.rows, so that both go to the backend by one call. */
+enum { BOARD_BYTES = 64 };
+_Static_assert(sizeof(struct step_board) <= BOARD_BYTES, "the board fits its place");
+
 struct workspace {
+    struct step_board *board;
     struct batch_row *rows;        /* [R] */
     int32_t *logit_rows;           /* [R] */
     float *x;                      /* [R][n_embd] residual stream */
     float *normed;                 /* [R][n_embd] */
     float *mixed;                  /* [R][n_embd] output of a mixer or FFN */
     struct act_block *act;         /* [R][blocks of the widest input] */
-    float *cos_sin;                /* [R][n_rot] */
     float *pairs;                  /* [R][2 n_embd] what the MTP block's eh_proj reads */
 
     float *q;                      /* [R][n_heads][2 * head_dim] query | gate */
@@ -54,12 +70,12 @@ struct workspace {
     struct {
         uint8_t *base;
         size_t row_bytes;
-    } buffers[WORKSPACE_BUFFERS];  /* all of the above but start */
+    } buffers[WORKSPACE_BUFFERS];  /* all of the above but board and start */
 };
 
-/* Of a pass that wants logits of n rows, results holds n digests, then the likeliest token of each: what
- * the host reads of every pass is in one place. */
-enum { RESULT_BYTES = sizeof(uint64_t) + sizeof(int32_t) };
+/* Of a pass that wants logits of n rows, results holds n digests, then the likeliest token of each, then the
+ * board's tokens where the pass checked them: what the host reads of every pass is in one place. */
+enum { RESULT_BYTES = sizeof(uint64_t) + 2 * sizeof(int32_t) };
 static inline uint64_t *results_digests(uint8_t *results)
 {
     return (uint64_t *)(void *)results;
@@ -67,6 +83,10 @@ static inline uint64_t *results_digests(uint8_t *results)
 static inline int32_t *results_top(uint8_t *results, int32_t n)
 {
     return (int32_t *)(void *)(results + (size_t)n * sizeof(uint64_t));
+}
+static inline int32_t *results_tokens(uint8_t *results, int32_t n)
+{
+    return results_top(results, n) + n;
 }
 
 /* Fills the first n_rows rows of every buffer with 0xff bytes (a float's NaN), so that reading what a

@@ -32,6 +32,9 @@ struct guarded {
     uint32_t n_passes;
     bool in_pass;
     struct seen_pass pass; /* the present one */
+    uint32_t order;        /* of the last pass since fault() was looked at */
+    uint64_t waits;
+    bool looked;           /* since the last operation the host has waited, and knows of faults */
 };
 
 static struct guarded *self(struct backend *backend)
@@ -86,6 +89,7 @@ static void move_weight(struct backend *backend, struct weight *w, struct packed
 
 static void enter(struct backend *backend)
 {
+    self(backend)->looked = false;
     self(backend)->inner->layer = backend->layer;
 }
 
@@ -105,20 +109,22 @@ static void enter(struct backend *backend)
 DEFINE_OPERATION(quantize, (M(x), M(act)))
 DEFINE_OPERATION(rms_norm, (M(src), M(dst), M(w)))
 DEFINE_OPERATION(add, (M(a), M(b), M(dst)))
-DEFINE_OPERATION(rope, (M(x), M(cos_sin)))
+DEFINE_OPERATION(rope, (M(x), M(cos_sin), M(rows)))
 DEFINE_OPERATION(kv_store, (MOVE_CACHE, M(rows), M(k), M(v)))
 DEFINE_OPERATION(attention, (MOVE_CACHE, M(rows), M(q), M(gate), M(out)))
 DEFINE_OPERATION(conv, (M(rows), M(x), M(w), M(state), M(out), M(state_from)))
-DEFINE_OPERATION(conv_replay, (M(x), M(state_from), M(state)))
+DEFINE_OPERATION(conv_replay, (M(x), M(state_from), M(state), M(more.n_kept)))
 DEFINE_OPERATION(delta_net, (M(rows), M(x), M(alpha), M(beta), M(a), M(dt), M(state), M(out),
                              M(state_from), MOVE_JOURNAL))
-DEFINE_OPERATION(delta_net_replay, (MOVE_JOURNAL, M(state_from), M(state)))
+DEFINE_OPERATION(delta_net_replay, (MOVE_JOURNAL, M(state_from), M(state), M(more.n_kept)))
 DEFINE_OPERATION(mul_silu, (M(a), M(b), M(dst)))
 DEFINE_OPERATION(route, (M(logits), M(experts), M(weights), M(order), M(start)))
 DEFINE_OPERATION(moe_combine, (M(y), M(weights), M(shared), M(shared_gate), M(dst)))
 DEFINE_OPERATION(argmax, (M(x), M(dst)))
 DEFINE_OPERATION(digest, (M(x), M(dst)))
 DEFINE_OPERATION(gather, (M(src), M(index), M(dst)))
+DEFINE_OPERATION(chain_rows, (M(tokens), M(first), M(rows)))
+DEFINE_OPERATION(accept, (M(tokens), M(top), M(n_kept), M(seen)))
 
 static void g_embed(struct backend *b, const struct embed_args *given)
 {
@@ -166,10 +172,12 @@ static void g_pack(struct backend *b, const struct pack_args *given)
 
 /* ---- memory and the rest -------------------------------------------------------------------- */
 
-static bool g_pass_begin(struct backend *b, uint64_t key)
+static bool g_pass_begin(struct backend *b, uint64_t key, uint32_t order)
 {
     struct guarded *t = self(b);
     assert_false(t->in_pass);
+    assert_true(order < PASS_ORDERS && order >= t->order);
+    t->order = order;
     t->in_pass = true;
     t->pass = (struct seen_pass){key, 0};
     t->device->passes++;
@@ -193,6 +201,13 @@ static bool g_pass_end(struct backend *b)
     return true;
 }
 
+/* The host waits, and is told of faults on that occasion. */
+static void wait_for_device(struct backend *b)
+{
+    self(b)->waits++;
+    self(b)->looked = true;
+}
+
 static bool g_reserve(struct backend *b, uint32_t n_ctx)
 {
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
@@ -211,6 +226,7 @@ static void g_download(struct backend *b, void *dst, const void *src, size_t byt
 {
     self(b)->device->downloads++;
     assert_false(self(b)->in_pass);
+    wait_for_device(b);
     if (bytes > 0)
         memcpy(dst, usable(self(b)->device, src), bytes);
 }
@@ -235,7 +251,7 @@ static void g_fill(struct backend *b, void *dst, int byte, size_t bytes)
 
 static void g_synchronize(struct backend *b)
 {
-    (void)b;
+    wait_for_device(b);
 }
 
 static const char *g_error(struct backend *b)
@@ -272,6 +288,9 @@ static void g_free(struct backend *b, void *memory, size_t bytes)
 
 static struct numeric_fault g_fault(struct backend *b)
 {
+    if (!self(b)->looked)
+        wait_for_device(b);
+    self(b)->order = 0;
     return self(b)->inner->ops->fault(self(b)->inner);
 }
 
@@ -283,6 +302,7 @@ static void g_clear_fault(struct backend *b)
 static void g_counters(struct backend *b, struct backend_counters *counters)
 {
     self(b)->inner->ops->counters(self(b)->inner, counters);
+    counters->waits += self(b)->waits;
 }
 
 static void g_close(struct backend *b)
@@ -300,7 +320,7 @@ static const struct ops guarded_ops = {
     OPERATION(rms_norm), OPERATION(add), OPERATION(rope), OPERATION(kv_store), OPERATION(attention),
     OPERATION(conv), OPERATION(delta_net), OPERATION(conv_replay), OPERATION(delta_net_replay),
     OPERATION(mul_silu), OPERATION(route), OPERATION(moe_combine), OPERATION(argmax),
-    OPERATION(digest), OPERATION(gather), OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve),
+    OPERATION(digest), OPERATION(gather), OPERATION(chain_rows), OPERATION(accept), OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve),
     OPERATION(pass_begin), OPERATION(pass_end),
     OPERATION(upload), OPERATION(download), OPERATION(copy), OPERATION(fill), OPERATION(synchronize),
     OPERATION(error), OPERATION(alloc), OPERATION(free), OPERATION(fault), OPERATION(clear_fault),

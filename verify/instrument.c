@@ -319,12 +319,32 @@ static void i_gather(struct backend *b, const struct gather_args *a)
 
 /* ---- the rest is the inner backend's ------------------------------------------------------- */
 
+static void i_chain_rows(struct backend *b, const struct chain_rows_args *a)
+{
+    self(b)->inner->ops->chain_rows(self(b)->inner, a);
+}
+
+static void i_accept(struct backend *b, const struct accept_args *a)
+{
+    self(b)->inner->ops->accept(self(b)->inner, a);
+}
+
+static void i_mark(struct backend *b, int number)
+{
+    self(b)->inner->ops->mark(self(b)->inner, number);
+}
+
+static double i_between(struct backend *b, int from, int to)
+{
+    return self(b)->inner->ops->between(self(b)->inner, from, to);
+}
+
 /* A pass that is watched runs operation by operation. */
-static bool i_pass_begin(struct backend *b, uint64_t key)
+static bool i_pass_begin(struct backend *b, uint64_t key, uint32_t order)
 {
     struct instrument *t = self(b);
     return t->log == NULL && !t->armed && t->inner->ops->pass_begin != NULL &&
-           t->inner->ops->pass_begin(t->inner, key);
+           t->inner->ops->pass_begin(t->inner, key, order);
 }
 
 static bool i_pass_end(struct backend *b)
@@ -420,6 +440,8 @@ static const struct ops instrument_ops = {
     .argmax = i_argmax,
     .digest = i_digest,
     .gather = i_gather,
+    .chain_rows = i_chain_rows,
+    .accept = i_accept,
     .pass_begin = i_pass_begin,
     .pass_end = i_pass_end,
     .reserve = i_reserve,
@@ -445,6 +467,8 @@ struct backend *instrument_open(struct backend *inner, uint32_t head_outputs)
     t->ops = instrument_ops;
     t->ops.name = inner->ops->name;
     t->ops.host_memory = inner->ops->host_memory;
+    t->ops.mark = inner->ops->mark != NULL ? i_mark : NULL;
+    t->ops.between = inner->ops->between != NULL ? i_between : NULL;
     t->base.ops = &t->ops;
     t->inner = inner;
     t->head_outputs = head_outputs;

@@ -89,26 +89,26 @@ static enum mtp_status draft(struct step *step, uint32_t n)
     if (n == 0)
         return MTP_OK;
     fp_control saved = fp_control_enter();
-    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step),
-                                       record->drafts, step->error);
+    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), step->error);
     fp_control_leave(saved);
     record->n_drafts = n;
     return status;
 }
 
-/* One pass over the drawn token and its drafts, logits of every row. */
+/* One pass over the drawn token and its drafts, logits of every row. Which tokens the drafts are is known
+ * when its results come. */
 static enum mtp_status verify_pass(struct step *step)
 {
-    const struct mtp_step_record *record = &step->record;
+    struct mtp_step_record *record = &step->record;
     struct batch_row rows[MAX_STEP_ROWS];
     int32_t wanted[MAX_STEP_ROWS];
     int32_t n = (int32_t)record->n_drafts + 1;
     for (int32_t r = 0; r < n; r++) {
-        int32_t token = r == 0 ? record->tokens[0] : record->drafts[r - 1];
-        rows[r] = (struct batch_row){token, (int32_t)record->position + r, 0};
+        rows[r] = (struct batch_row){r == 0 ? record->tokens[0] : -1, (int32_t)record->position + r, 0};
         wanted[r] = r;
     }
-    const struct forward_batch batch = {rows, n, wanted, n, n > 1};
+    bool greedy = step->generation->sampling.temperature == 0.0f;
+    const struct forward_batch batch = {rows, n, wanted, n, n > 1, n > 1, n > 1 && greedy};
     mtp_session *s = step->s;
     if (s->strict != NULL)
         strict_before_step(s, &batch);
@@ -117,6 +117,8 @@ static enum mtp_status verify_pass(struct step *step)
     enum mtp_status status = session_forward(s, &batch, step->error);
     if (s->instrumented)
         instrument_disarm(s->backend);
+    for (uint32_t i = 0; status == MTP_OK && i < record->n_drafts; i++)
+        record->drafts[i] = s->exchange.tokens[1 + i];
     return status;
 }
 
@@ -177,13 +179,13 @@ static enum mtp_status commit(struct step *step, uint32_t kept)
     s->logits_row = kept - 1;
     s->have_logits = true;
     int32_t ids[MAX_STEP_ROWS];
-    for (uint32_t r = 0; r < kept; r++)
+    for (uint32_t r = 0; r <= record->n_drafts; r++)
         ids[r] = r == 0 ? record->tokens[0] : record->drafts[r - 1];
     enum mtp_status status = MTP_OK;
     if (s->mtp != NULL)
         status = session_note(s, ids, record->position, kept, step->error);
     if (status == MTP_OK && s->strict != NULL)
-        status = strict_after_step(s, kept, step->error);
+        status = strict_after_step(s, ids, kept, step->error);
     return status;
 }
 
@@ -203,6 +205,12 @@ static enum mtp_status catch_up(struct step *step, uint32_t n_drafts)
     return status;
 }
 
+static void mark(const mtp_session *s, int number)
+{
+    if (s->backend->ops->mark != NULL)
+        s->backend->ops->mark(s->backend, number);
+}
+
 static enum mtp_status extend(struct step *step)
 {
     mtp_session *s = step->s;
@@ -212,14 +220,18 @@ static enum mtp_status extend(struct step *step)
                            draft_policy_gave_up(s->policy);
     enum mtp_status status = catch_up(step, n_drafts);
     double start = now();
+    mark(s, 0);
     if (status == MTP_OK)
         status = draft(step, n_drafts);
     double drafted = now();
+    mark(s, 1);
     if (status == MTP_OK)
         status = verify_pass(step);
     if (status != MTP_OK)
         return status;
     double verified = now();
+    if (s->backend->ops->between != NULL && n_drafts > 0) /* the host did not wait for the drafts */
+        drafted = start + s->backend->ops->between(s->backend, 0, 1);
     uint32_t kept = 1;
     status = accept(step, &kept);
     if (status != MTP_OK) {

@@ -278,12 +278,15 @@ void strict_before_step(mtp_session *session, const struct forward_batch *batch)
     begin(session, batch);
 }
 
-enum mtp_status strict_after_step(mtp_session *session, uint32_t kept, struct mtp_error *error)
+enum mtp_status strict_after_step(mtp_session *session, const int32_t *tokens, uint32_t kept,
+                                  struct mtp_error *error)
 {
     struct strict *strict = session->strict;
     if (!strict->auditing)
         return MTP_OK;
     strict->kept = kept;
+    for (int32_t r = 0; r < strict->n_rows; r++)
+        strict->rows[r].token = tokens[r];
     enum mtp_status status = check_rows(session, kept, error);
     if (status != MTP_OK)
         return status;

@@ -19,9 +19,11 @@ bool strict_checks_prompt(const mtp_session *session);
 enum mtp_status strict_prompt(mtp_session *session, const struct forward_batch *batch,
                               struct mtp_error *error);
 
-/* Around a step: before its pass, and after it was committed with its first `kept` tokens. */
+/* Around a step: before its pass, and after it was committed with its first `kept` tokens; tokens are those
+ * of all rows of the pass. */
 void strict_before_step(mtp_session *session, const struct forward_batch *batch);
-enum mtp_status strict_after_step(mtp_session *session, uint32_t kept, struct mtp_error *error);
+enum mtp_status strict_after_step(mtp_session *session, const int32_t *tokens, uint32_t kept,
+                                  struct mtp_error *error);
 
 /* Checkpoints take the shadow along. */
 enum mtp_status strict_checkpoint_take(mtp_checkpoint **out, const mtp_session *session,

@@ -11,6 +11,7 @@
 
 #include "pack.h"
 #include "parallel.h"
+#include "step.h"
 
 struct cpu_fault {
     int taken; /* atomic */
@@ -137,17 +138,9 @@ static void conv(struct backend *backend, const struct conv_args *args)
     parallel_ranges(cpu->pool, args->n_channels, 256, conv_range, &work);
 }
 
-/* Copies only: tap t of the new state is the input n_rows + t - (n_taps - 1) rows ago. */
-static void conv_replay(struct backend *backend, const struct conv_replay_args *args)
+static void delta_net_replay_layers(struct backend *backend, const struct delta_net_replay_args *args)
 {
-    (void)backend;
-    size_t n = args->n_channels, kept = args->n_taps - 1, rows = (size_t)args->n_rows;
-    for (size_t tap = 0; tap < kept; tap++) {
-        size_t input = rows + tap; /* counted over the old state's taps, then the rows */
-        const float *from =
-            input < kept ? args->state_from + input * n : args->x + (input - kept) * n;
-        memcpy(args->state + tap * n, from, n * sizeof *args->state);
-    }
+    cpu_delta_net_replay_each(backend, args, delta_net_replay);
 }
 
 /* ---- matrix products --------------------------------------------------------------------- */
@@ -480,15 +473,17 @@ static const struct ops cpu_ops = {
     .kv_store = kv_store,
     .attention = attention,
     .conv = conv,
-    .conv_replay = conv_replay,
+    .conv_replay = cpu_conv_replay,
     .delta_net = delta_net,
-    .delta_net_replay = delta_net_replay,
+    .delta_net_replay = delta_net_replay_layers,
     .mul_silu = mul_silu,
     .route = route_and_list,
     .moe_combine = moe_combine,
     .argmax = argmax,
     .digest = digest_rows,
     .gather = gather,
+    .chain_rows = cpu_chain_rows,
+    .accept = cpu_accept,
     .packed_bytes = cpu_packed_bytes,
     .pack = cpu_pack,
     .reserve = cpu_reserve,

@@ -10,7 +10,8 @@ static __global__ void rope_kernel(struct rope_args args)
     if (row >= (size_t)args.n_rows)
         return;
     float *x = args.x + row * args.stride + head * args.head_stride;
-    float c = args.cos_sin[row * 2 * n + pair], s = args.cos_sin[row * 2 * n + n + pair];
+    const float *cosines = args.cos_sin + (args.rows != NULL ? (size_t)args.rows[row].position : row) * 2 * n;
+    float c = cosines[pair], s = cosines[n + pair];
     float x0 = x[pair], x1 = x[pair + n];
     x[pair] = __fmaf_rn(x0, c, -__fmul_rn(x1, s));
     x[pair + n] = __fmaf_rn(x0, s, __fmul_rn(x1, c));

@@ -9,7 +9,7 @@ void rope_avx2(const struct rope_args *args, int64_t begin, int64_t end, struct 
     for (int64_t t = begin; t < end; t++) {
         size_t row = (size_t)t / args->n_heads, head = (size_t)t % args->n_heads;
         float *x = args->x + row * args->stride + head * args->head_stride;
-        const float *cosines = args->cos_sin + row * 2 * pairs, *sines = cosines + pairs;
+        const float *cosines = args->cos_sin + rope_row(args, row) * 2 * pairs, *sines = cosines + pairs;
         for (size_t i = 0; i < pairs; i += LANES) {
             size_t n = pairs - i;
             __m256 c = load_lanes(cosines + i, n), s = load_lanes(sines + i, n);

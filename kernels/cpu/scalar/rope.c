@@ -37,7 +37,7 @@ void rope_scalar(const struct rope_args *args, int64_t begin, int64_t end, struc
     for (int64_t t = begin; t < end; t++) {
         size_t row = (size_t)t / args->n_heads, head = (size_t)t % args->n_heads;
         float *x = args->x + row * args->stride + head * args->head_stride;
-        const float *c = args->cos_sin + row * 2 * n, *s = c + n;
+        const float *c = args->cos_sin + rope_row(args, row) * 2 * n, *s = c + n;
         for (uint32_t i = 0; i < n; i++) {
             float x0 = x[i], x1 = x[i + n];
             x[i] = fmaf(x0, c[i], -(x1 * s[i]));
