@@ -124,7 +124,7 @@ struct rope_args {
     uint32_t n_heads, n_pairs;
     const float *cos_sin;         /* [n_ctx] or [n_rows], of 2 * n_pairs */
     int32_t n_rows;
-    const struct batch_row *rows; /* [n_rows] whose positions choose the row of cos_sin; NULL: the n-th has the n-th */
+    const struct batch_row *rows; /* [n_rows] whose positions choose rows of cos_sin, or NULL */
 };
 static inline size_t rope_row(const struct rope_args *args, size_t row)
 {

@@ -181,7 +181,8 @@ static enum mtp_status run_rows(mtp_session *s, const struct draft_pass *d, stru
 }
 
 /* The pass in parts of at most options.n_batch rows. */
-static enum mtp_status run_parts(mtp_session *session, const struct draft_pass *whole, struct mtp_error *error)
+static enum mtp_status run_parts(mtp_session *session, const struct draft_pass *whole,
+                                 struct mtp_error *error)
 {
     uint32_t most = session->options.n_batch;
     size_t width = session->model->hparams.n_embd;

@@ -33,8 +33,8 @@ void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
 enum mtp_status qwen35_check_fault(const struct pass *p, struct mtp_error *error);
 
 /* Passes of a few rows that come again and again: kind, rows and what else decides their operations make
- * a key for ops->pass_begin; order as there. True when the pass has been repeated from a record; else its operations are
- * called, until qwen35_pass_end is true. */
+ * a key for ops->pass_begin; order as there. True when the pass has been repeated from a record; else its
+ * operations are called, until qwen35_pass_end is true. */
 enum { PASS_TRUNK = 1, PASS_DRAFT = 2 };
 bool qwen35_pass_begin(const struct pass *p, uint64_t kind, uint64_t more, uint32_t order);
 bool qwen35_pass_end(const struct pass *p);

@@ -63,7 +63,7 @@ struct forward_batch {
     int32_t n_logit_rows;
     bool speculative;                   /* rows may be taken back: session_keep must follow */
     bool chained;                       /* tokens are those of work.board, not of rows */
-    bool settle;                        /* as well, rows that greedy acceptance keeps become the state at once */
+    bool settle;                        /* as well, what greedy acceptance keeps is the state at once */
 };
 
 /* Bytes a session takes, by part; nothing is allocated. */

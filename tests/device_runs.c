@@ -261,6 +261,32 @@ static void a_planted_bit_is_found_and_named_the_same(void **state)
     mtp_model_close(model);
 }
 
+/* The host waits once a step of any depth, for what the pass that checks the drafts gives. */
+static void a_step_waits_for_the_device_once(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    const struct prompt prompt = device_prompt(model, 20);
+    for (int32_t depth = 0; depth <= MTP_MAX_DRAFT; depth++) {
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_threads = 1};
+        struct run run = {.most = 6, .stop_at = -1};
+        struct backend_counters before, after;
+        mtp_session *session = device_session(device, model, &options);
+        assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        session->backend->ops->counters(session->backend, &before);
+        uint64_t steps = run.stats.steps;
+        run.most = 60;
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        assert_int_equal(run.status, MTP_OK);
+        session->backend->ops->counters(session->backend, &after);
+        assert_true(run.stats.steps > steps + 5);
+        assert_int_equal(after.waits - before.waits, run.stats.steps - steps);
+        mtp_session_close(session);
+    }
+    mtp_model_close(model);
+}
+
 static void profiles_count_the_same(void **state)
 {
     (void)state;
@@ -301,6 +327,7 @@ int device_runs(const struct backend_source *source, const char *name)
         cmocka_unit_test(checkpoints_return),
         cmocka_unit_test(observers_see_the_rows_that_were_drawn_from),
         cmocka_unit_test(a_planted_bit_is_found_and_named_the_same),
+        cmocka_unit_test(a_step_waits_for_the_device_once),
         cmocka_unit_test(profiles_count_the_same),
     };
     device = source;

@@ -15,14 +15,23 @@ static const char *const faulty_names[] = {
     [CUDA_DELTA_NET] = "delta_net", [CUDA_ROUTE] = "route",       [CUDA_ARGMAX] = "argmax",
 };
 
+/* Where small downloads arrive, the fault record with each, so that the host waits once. */
+enum { LANDING_BYTES = 1 << 16 };
+struct landing {
+    unsigned long long record;
+    uint8_t bytes[LANDING_BYTES];
+};
+
 struct cuda_backend {
     struct backend base;
     int device;
     cudaStream_t stream;
     unsigned long long *record; /* of faults, on the device */
-    uint32_t serial;            /* launches since the record was last looked at */
-    int16_t layers[RECORDER_SERIALS]; /* in which a launch was */
+    struct landing *landing;    /* page-locked memory of the host */
+    uint32_t serial;            /* of the next launch; 0: none since fault() was asked */
+    bool looked;                /* nothing that may fault has been launched since the host last waited */
     struct numeric_fault fault; /* the first, once it has been seen */
+    cudaEvent_t marks[PASS_MARKS];
     struct cuda_scratch scratch;
     struct backend_counters counters;
     struct recorder recorder;
@@ -55,9 +64,8 @@ static bool enter(struct cuda_backend *cuda)
 
 static struct cuda_fault next_fault(struct cuda_backend *cuda)
 {
-    struct cuda_fault fault = {cuda->record, cuda->serial};
-    if (cuda->serial < RECORDER_SERIALS)
-        cuda->layers[cuda->serial] = (int16_t)cuda->base.layer;
+    struct cuda_fault fault = {cuda->record, cuda->serial, (uint32_t)(cuda->base.layer + 1)};
+    cuda->looked = false;
     if (cuda->serial < CUDA_LAST_SERIAL)
         cuda->serial++;
     return fault;
@@ -91,6 +99,8 @@ DEFINE_OPERATION(moe_combine, ROWS, cuda_launch_moe_combine(args, STREAM))
 DEFINE_OPERATION(argmax, ROWS, cuda_launch_argmax(args, FAULT, cuda->scratch, STREAM))
 DEFINE_OPERATION(digest, ROWS, cuda_launch_digest(args, STREAM))
 DEFINE_OPERATION(gather, ROWS, cuda_launch_gather(args, STREAM))
+DEFINE_OPERATION(chain_rows, ROWS, cuda_launch_chain_rows(args, STREAM))
+DEFINE_OPERATION(accept, ROWS, cuda_launch_accept(args, STREAM))
 DEFINE_OPERATION(conv, args->n_channels, cuda_launch_conv(args, STREAM))
 
 /* ---- matrix products --------------------------------------------------------------------- */
@@ -128,8 +138,14 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
 static void cuda_synchronize(struct backend *backend)
 {
     struct cuda_backend *cuda = self(backend);
-    if (enter(cuda))
-        check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
+    if (!enter(cuda))
+        return;
+    if (!cuda->looked && cuda->landing != NULL)
+        check(cuda, cudaMemcpyAsync(&cuda->landing->record, cuda->record, sizeof *cuda->record,
+                                    cudaMemcpyDeviceToHost, cuda->stream), "download");
+    check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
+    cuda->counters.waits++;
+    cuda->looked = cuda->landing != NULL;
 }
 
 /* ---- packed weights ---------------------------------------------------------------------- */
@@ -200,8 +216,12 @@ static void cuda_upload(struct backend *backend, void *dst, const void *src, siz
 
 static void cuda_download(struct backend *backend, void *dst, const void *src, size_t bytes)
 {
-    move(backend, dst, src, bytes, cudaMemcpyDeviceToHost, "download");
+    struct landing *landing = self(backend)->landing;
+    bool small = landing != NULL && bytes <= LANDING_BYTES;
+    move(backend, small ? landing->bytes : dst, src, bytes, cudaMemcpyDeviceToHost, "download");
     cuda_synchronize(backend);
+    if (small && !self(backend)->failed)
+        memcpy(dst, landing->bytes, bytes);
 }
 
 static void cuda_copy(struct backend *backend, void *dst, const void *src, size_t bytes)
@@ -247,24 +267,28 @@ static void add_counters(struct backend_counters *to, const struct backend_count
 static bool repeat(struct cuda_backend *cuda, const struct recorded_pass *pass)
 {
     check(cuda, cudaGraphLaunch(pass->graph, cuda->stream), "a recorded pass");
-    memcpy(cuda->layers, pass->layers, pass->serials * sizeof *pass->layers);
-    cuda->serial = pass->serials;
+    cuda->serial = pass->end_serial;
+    cuda->looked = false;
     add_counters(&cuda->counters, &pass->counters, false);
     cuda->recorder.repeated++;
     return true;
 }
 
-/* Serial numbers of a record begin with 0, so nothing that may fault can stand before it. */
-static bool cuda_pass_begin(struct backend *backend, uint64_t key)
+/* Serial numbers of a record begin where its order has them begin. */
+static bool cuda_pass_begin(struct backend *backend, uint64_t key, uint32_t order)
 {
     struct cuda_backend *cuda = self(backend);
-    if (!enter(cuda) || cuda->recorder.off || cuda->serial != 0)
+    uint32_t first = order * (CUDA_LAST_SERIAL / PASS_ORDERS);
+    if (!enter(cuda) || cuda->recorder.off || cuda->serial > first)
         return false;
+    cuda->serial = first;
     struct recorded_pass *pass = recorder_find(&cuda->recorder, key);
     if (pass != NULL && pass->graph != NULL)
         return repeat(cuda, pass);
-    if (pass != NULL && pass->seen && recorder_begin(&cuda->recorder, pass, cuda->stream) == cudaSuccess)
+    if (pass != NULL && pass->seen && recorder_begin(&cuda->recorder, pass, cuda->stream) == cudaSuccess) {
         pass->counters = cuda->counters;
+        pass->first_serial = first;
+    }
     if (pass != NULL)
         pass->seen = true;
     return false;
@@ -280,36 +304,25 @@ static bool cuda_pass_end(struct backend *backend)
     pass->counters = cuda->counters;
     add_counters(&pass->counters, &before, true);
     cuda->counters = before;
-    pass->serials = cuda->serial < RECORDER_SERIALS ? cuda->serial : RECORDER_SERIALS;
-    cuda->serial = 0;
-    pass->layers = malloc((pass->serials + 1) * sizeof *pass->layers);
-    cudaError_t status = recorder_end(&cuda->recorder, cuda->stream);
-    if (pass->layers == NULL)
-        cuda->recorder.off = true;
-    if (status != cudaSuccess || pass->layers == NULL)
-        return false;
-    memcpy(pass->layers, cuda->layers, pass->serials * sizeof *pass->layers);
-    return repeat(cuda, pass);
+    pass->end_serial = cuda->serial;
+    cuda->serial = pass->first_serial;
+    return recorder_end(&cuda->recorder, cuda->stream) == cudaSuccess && repeat(cuda, pass);
 }
 
 /* ---- bookkeeping ------------------------------------------------------------------------- */
 
-static int32_t layer_of(const struct cuda_backend *cuda, uint64_t serial)
-{
-    return serial < RECORDER_SERIALS ? cuda->layers[serial] : cuda->base.layer;
-}
-
 static struct numeric_fault cuda_fault(struct backend *backend)
 {
     struct cuda_backend *cuda = self(backend);
-    unsigned long long word = CUDA_NO_FAULT;
     if (cuda->fault.found || cuda->serial == 0)
         return cuda->fault; /* nothing that could fault has been launched since */
-    cuda_download(backend, &word, cuda->record, sizeof word);
+    if (!cuda->looked)
+        cuda_synchronize(backend);
     cuda->serial = 0;
+    unsigned long long word = cuda->landing->record;
     if (!cuda->failed && word != CUDA_NO_FAULT)
-        cuda->fault = (struct numeric_fault){true, faulty_names[word >> 32 & 255],
-                                             (int32_t)(word & 0x7fffffff), layer_of(cuda, word >> 40)};
+        cuda->fault = (struct numeric_fault){true, faulty_names[word >> 24 & 15], (int32_t)(word & 0xffffff),
+                                             (int32_t)(word >> 28 & 4095) - 1};
     return cuda->fault;
 }
 
@@ -318,6 +331,7 @@ static void cuda_clear_fault(struct backend *backend)
     struct cuda_backend *cuda = self(backend);
     cuda_fill(backend, cuda->record, 0xff, sizeof *cuda->record);
     cuda->serial = 0;
+    cuda->looked = false;
     cuda->fault = (struct numeric_fault){false, NULL, 0, 0};
 }
 
@@ -331,6 +345,23 @@ static void cuda_counters(struct backend *backend, struct backend_counters *coun
     *counters = self(backend)->counters;
 }
 
+static void cuda_mark(struct backend *backend, int number)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (enter(cuda))
+        check(cuda, cudaEventRecord(cuda->marks[number], cuda->stream), "a mark of time");
+}
+
+static double cuda_between(struct backend *backend, int from, int to)
+{
+    struct cuda_backend *cuda = self(backend);
+    float milliseconds = 0.0f;
+    if (enter(cuda))
+        check(cuda, cudaEventElapsedTime(&milliseconds, cuda->marks[from], cuda->marks[to]),
+              "a mark of time");
+    return 1e-3 * (double)milliseconds;
+}
+
 static void cuda_close(struct backend *backend)
 {
     struct cuda_backend *cuda = self(backend);
@@ -338,6 +369,10 @@ static void cuda_close(struct backend *backend)
         if (cuda->stream != NULL)
             cudaStreamSynchronize(cuda->stream);
         recorder_close(&cuda->recorder);
+        for (int i = 0; i < PASS_MARKS; i++)
+            if (cuda->marks[i] != NULL)
+                cudaEventDestroy(cuda->marks[i]);
+        cudaFreeHost(cuda->landing);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
@@ -369,8 +404,12 @@ static const struct ops cuda_ops = {
     .argmax = argmax,
     .digest = digest,
     .gather = gather,
+    .chain_rows = chain_rows,
+    .accept = accept,
     .pass_begin = cuda_pass_begin,
     .pass_end = cuda_pass_end,
+    .mark = cuda_mark,
+    .between = cuda_between,
     .packed_bytes = cuda_packed_bytes,
     .pack = cuda_pack,
     .reserve = cuda_reserve,
@@ -414,6 +453,15 @@ static void try_device(struct cuda_backend *cuda)
     cuda_synchronize(backend);
 }
 
+static void make_landing(struct cuda_backend *cuda)
+{
+    if (!enter(cuda))
+        return;
+    check(cuda, cudaMallocHost((void **)&cuda->landing, sizeof *cuda->landing), "making room on the host");
+    for (int i = 0; i < PASS_MARKS; i++)
+        check(cuda, cudaEventCreate(&cuda->marks[i]), "making a mark of time");
+}
+
 struct backend *cuda_backend_open(int device, struct cuda_message *message)
 {
     int n = cuda_device_count(message);
@@ -439,6 +487,7 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
     if (cuda->record == NULL || cuda->scratch.data == NULL)
         check(cuda, cudaErrorMemoryAllocation, "making room");
+    make_landing(cuda);
     cuda_clear_fault(&cuda->base);
     try_device(cuda);
     if (!cuda->failed)

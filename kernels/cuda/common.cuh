@@ -28,7 +28,8 @@ static __device__ inline void report_fault(struct cuda_fault fault, enum cuda_fa
                                            size_t row)
 {
     unsigned long long word = (unsigned long long)fault.serial << 40 |
-                              (unsigned long long)operation << 32 | (uint32_t)row;
+                              (unsigned long long)(fault.layer & 4095) << 28 |
+                              (unsigned long long)operation << 24 | ((uint32_t)row & 0xffffff);
     atomicMin(fault.record, word);
 }
 

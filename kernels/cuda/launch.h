@@ -20,13 +20,14 @@ extern "C" {
 enum cuda_faulty { CUDA_QUANTIZE, CUDA_RMS_NORM, CUDA_KV_STORE, CUDA_DELTA_NET, CUDA_ROUTE, CUDA_ARGMAX };
 
 /* The fault record is one number in the device's memory: the launch's serial number in its highest 24
- * bits, then the operation in 8, then the row in 32. The smallest number wins: the first launch, and
- * in it the lowest row. */
+ * bits, then backend->layer + 1 in 12, the operation in 4, the row in 24. The smallest number wins: the first
+ * launch, and in it the lowest row. */
 #define CUDA_NO_FAULT 0xffffffffffffffffull
 #define CUDA_LAST_SERIAL 0xfffffeu
 struct cuda_fault {
     unsigned long long *record;
     uint32_t serial; /* of this launch, 0..CUDA_LAST_SERIAL */
+    uint32_t layer;  /* 0..4095 */
 };
 
 /* Room for what passes between the kernels of one operation. Launches share it in stream order. */
@@ -57,6 +58,8 @@ cudaError_t cuda_launch_argmax(const struct argmax_args *, struct cuda_fault, st
                                cudaStream_t);
 cudaError_t cuda_launch_digest(const struct digest_args *, cudaStream_t);
 cudaError_t cuda_launch_gather(const struct gather_args *, cudaStream_t);
+cudaError_t cuda_launch_chain_rows(const struct chain_rows_args *, cudaStream_t);
+cudaError_t cuda_launch_accept(const struct accept_args *, cudaStream_t);
 
 #ifdef __cplusplus
 }

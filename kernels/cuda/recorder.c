@@ -1,8 +1,6 @@
 /* recorder.c - see recorder.h. */
 #include "kernels/cuda/recorder.h"
 
-#include <stdlib.h>
-
 struct recorded_pass *recorder_find(struct recorder *recorder, uint64_t key)
 {
     for (int i = 0; i < RECORDER_PASSES; i++) {
@@ -46,9 +44,7 @@ cudaError_t recorder_end(struct recorder *recorder, cudaStream_t stream)
 
 void recorder_close(struct recorder *recorder)
 {
-    for (int i = 0; i < RECORDER_PASSES; i++) {
+    for (int i = 0; i < RECORDER_PASSES; i++)
         if (recorder->passes[i].graph != NULL)
             cudaGraphExecDestroy(recorder->passes[i].graph);
-        free(recorder->passes[i].layers);
-    }
 }

@@ -10,15 +10,14 @@
 
 #include "kernels/ops.h"
 
-/* More keys than these are run as they are. Launches behind RECORDER_SERIALS have no layer of their own. */
-enum { RECORDER_PASSES = 64, RECORDER_SERIALS = 4096 };
+/* More keys than these are run as they are. */
+enum { RECORDER_PASSES = 128 };
 
 struct recorded_pass {
     uint64_t key;
     bool seen;                        /* run once as it is */
     cudaGraphExec_t graph;            /* NULL until it is recorded */
-    uint32_t serials;                 /* fault serial numbers it takes, from 0 */
-    int16_t *layers;                  /* [serials] */
+    uint32_t first_serial, end_serial; /* fault serial numbers it takes */
     struct backend_counters counters; /* what a repetition adds */
 };
 

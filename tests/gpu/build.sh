@@ -22,7 +22,7 @@ cuda_flags="-std=c++17 -O3 $target -fmad=false -prec-div=true -prec-sqrt=true -f
 cuda_flags="$cuda_flags ${NVCCFLAGS:-}"
 
 sources() {
-    for file in kernels/types.c kernels/cpu/backend.c kernels/cpu/parallel.c kernels/cpu/pack.c \
+    for file in kernels/types.c kernels/cpu/backend.c kernels/cpu/parallel.c kernels/cpu/pack.c kernels/cpu/step.c \
         kernels/cpu/scalar/*.c kernels/cpu/avx2/*.c kernels/cpu/avx512/*.c tests/gpu/product_cases.c; do
         echo "$file"
     done

@@ -26,6 +26,11 @@ operation_cases kv_store_cases, attention_cases, conv_cases, delta_net_cases;
 void attention_contexts(struct two_backends *t);
 enum { LONG_CONTEXT = 20000 };
 
+/* cuda_step_ops.c: between the passes of a step; the first two once */
+void chain_rows_cases(struct two_backends *t);
+void accept_cases(struct two_backends *t);
+operation_cases replay_cases, rope_by_position_cases;
+
 /* cuda_fault_cases.c: faults, errors, memory; once */
 void fault_cases(struct two_backends *t);
 void memory_cases(struct two_backends *t);

@@ -42,6 +42,10 @@ static const struct operation {
     {"argmax", argmax_cases, NULL},
     {"digest", digest_cases, NULL},
     {"gather", gather_cases, NULL},
+    {"chain_rows", NULL, chain_rows_cases},
+    {"accept", NULL, accept_cases},
+    {"replay", replay_cases, NULL},
+    {"rope_by_position", rope_by_position_cases, NULL},
     {"faults", NULL, fault_cases},
     {"errors", NULL, error_cases},
 };
