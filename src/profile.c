@@ -9,12 +9,12 @@
 /* The operations of kernels/ops.h in the order of the table. */
 #define FIRST(X) X(embed) X(quantize) X(matmul)
 #define MIDDLE(X) X(rms_norm) X(add) X(rope) X(kv_store)
-#define LAST(X)                                                                                    \
-    X(conv) X(delta_net) X(conv_replay) X(delta_net_replay) X(mul_silu) X(route) X(moe_combine)    \
-    X(argmax) X(digest) X(gather)
-#define OPERATIONS(X) FIRST(X) X(expert_matmul) MIDDLE(X) X(attention) LAST(X)
+#define STATE(X) X(conv) X(delta_net)
+#define REPLAYS(X) X(conv_replay) X(delta_net_replay)
+#define LAST(X) X(mul_silu) X(route) X(moe_combine) X(argmax) X(digest) X(gather)
+#define OPERATIONS(X) FIRST(X) X(expert_matmul) MIDDLE(X) X(attention) STATE(X) REPLAYS(X) LAST(X)
 /* But those whose bytes depend on what the backend's memory holds. */
-#define OPERATIONS_BUT(X) FIRST(X) MIDDLE(X) LAST(X)
+#define OPERATIONS_BUT(X) FIRST(X) MIDDLE(X) STATE(X) LAST(X)
 
 #define AS_INDEX(op) op##_index,
 enum { OPERATIONS(AS_INDEX) N_OPERATIONS };
@@ -246,6 +246,27 @@ static void p_attention(struct backend *backend, const struct attention_args *ar
     double seconds = seconds_since(p, start);
     note(p, attention_index, seconds, attention_bytes(args, positions_seen(p, args)));
 }
+
+/* Layers that a replay writes. */
+static uint64_t layers_replayed(struct profile *p, const struct replay_more *more, int32_t n_rows)
+{
+    int32_t kept = -1;
+    if (more->n_kept != NULL)
+        p->inner->ops->download(p->inner, &kept, more->n_kept, sizeof kept);
+    return kept == n_rows ? 0 : 1 + (uint64_t)more->n_layers;
+}
+
+/* Defines p_op of a replay. */
+#define DEFINE_REPLAY(op)                                                                          \
+    static void p_##op(struct backend *backend, const struct op##_args *args)                      \
+    {                                                                                              \
+        struct profile *p = self(backend);                                                         \
+        uint64_t layers = layers_replayed(p, &args->more, args->n_rows);                           \
+        double start = now();                                                                      \
+        p->inner->ops->op(p->inner, args);                                                         \
+        note(p, op##_index, seconds_since(p, start), layers * op##_bytes(args));                   \
+    }
+REPLAYS(DEFINE_REPLAY)
 
 /* ---- the rest is the inner backend's ------------------------------------------------------- */
 
