@@ -19,16 +19,10 @@ bench() {
 
 # status_is N [TEXT...]: the exit status was N and output and errors together have each TEXT.
 status_is() {
-    wanted=$1
+    was_status "$1" || return 1
     shift
-    cat "$out" "$err"
-    [ "$status" -eq "$wanted" ] || return 1
-    for text in "$@"; do
-        cat "$out" "$err" | grep -qF -e "$text" || {
-            echo "lacks: $text"
-            return 1
-        }
-    done
+    cat "$out" "$err" >"$scratch/both"
+    has_each "$scratch/both" "$@"
 }
 
 # json_is FILE STATEMENTS: Python's assertions about `data`, the file's contents.

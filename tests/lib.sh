@@ -24,6 +24,42 @@ check() {
     fi
 }
 
+# has_each FILE TEXT...: the file has every TEXT.
+has_each() {
+    looked_at=$1
+    shift
+    for text; do
+        grep -qF -e "$text" "$looked_at" || {
+            echo "lacks: $text"
+            return 1
+        }
+    done
+}
+
+# Of a program whose exit status is in $status, and whose output and errors are in the files $out and $err:
+# was_status N: the status was N; shows what it gave.
+was_status() {
+    cat "$out" "$err"
+    [ "$status" -eq "$1" ] || {
+        echo "exit status $status, not $1"
+        return 1
+    }
+}
+
+# says N TEXT...: the status was N and the output has each TEXT.
+says() {
+    was_status "$1" || return 1
+    shift
+    has_each "$out" "$@"
+}
+
+# refuses N PROGRAM TEXT...: the status was N and the errors are one sentence of PROGRAM that has each TEXT.
+refuses() {
+    was_status "$1" && [ "$(wc -l <"$err")" -eq 1 ] && grep -q "^$2: " "$err" || return 1
+    shift 2
+    has_each "$err" "$@"
+}
+
 finish() {
     if [ "$tests_failed" -gt 0 ]; then
         echo " $tests_failed FAILED TEST(S)"

@@ -15,25 +15,16 @@ run() { # one thread: others may need the machine, and threads that wait for eac
 
 # status_is N TEXT...: the exit status was N and standard error has each TEXT.
 status_is() {
-    wanted=$1
+    was_status "$1" || return 1
     shift
-    cat "$err"
-    if [ "$status" -ne "$wanted" ]; then
-        echo "exit status $status, not $wanted"
-        return 1
-    fi
-    for text in "$@"; do
-        grep -qF -e "$text" "$err" || {
-            echo "standard error lacks: $text"
-            return 1
-        }
-    done
+    has_each "$err" "$@"
 }
 
 # fails_with N TEXT...: the same, and standard error is one sentence of mtpgen and nothing else.
 fails_with() {
-    status_is "$@" || return 1
-    [ "$(wc -l <"$err")" -eq 1 ] && grep -q '^mtpgen: ' "$err" && [ ! -s "$out" ]
+    expected=$1
+    shift
+    refuses "$expected" mtpgen "$@" && [ ! -s "$out" ]
 }
 
 # The output is not empty and equal to (different from) FILE.

@@ -17,27 +17,6 @@ synth() {
     status=$?
 }
 
-# says N TEXT...: the status was N and the output has each TEXT.
-says() {
-    wanted=$1
-    shift
-    cat "$out" "$err"
-    [ "$status" -eq "$wanted" ] || return 1
-    for text in "$@"; do
-        grep -qF -e "$text" "$out" || {
-            echo "lacks: $text"
-            return 1
-        }
-    done
-}
-
-# refuses N TEXT: the status was N, and standard error is one sentence that has TEXT.
-refuses() {
-    cat "$err"
-    [ "$status" -eq "$1" ] && [ "$(wc -l <"$err")" -eq 1 ] && grep -q '^mtpsynth: ' "$err" &&
-        grep -qF -e "$2" "$err"
-}
-
 # ---- files ---------------------------------------------------------------------------------------
 
 synth --preset tiny-moe --mix Q4_K_M -o "$moe"
@@ -200,7 +179,7 @@ for model in "$moe" "$dense" "$scratch/mixed.gguf"; do
     check "$name: the branches are about as large as the embedding" between branches 0.7 1.4
 done
 synth --check "$scratch/coder.gguf"
-check "--check says when the architecture is not known" refuses 5 qwen3moe
+check "--check says when the architecture is not known" refuses 5 mtpsynth qwen3moe
 
 # union FILE ROWS: experts that so many rows use.
 union() {
@@ -316,7 +295,7 @@ nothing_left() {
     "$synth" -t 2 --preset tiny-moe --mix Q4_K_M -o "$scratch/full/m.gguf" >"$out" 2>"$err"
 )
 status=$?
-check "a file that grows too large is one sentence" refuses 3 'cannot write'
+check "a file that grows too large is one sentence" refuses 3 mtpsynth 'cannot write'
 check "and leaves nothing" nothing_left
 "$synth" -t 1 --preset 35b-a3b --layers 4 --mix Q8_0 -o "$scratch/full/m.gguf" >"$out" 2>"$err" &
 pid=$!
@@ -328,7 +307,7 @@ done
 kill -TERM $pid
 wait $pid
 status=$?
-check "a signal ends the writing" refuses 130 'interrupted'
+check "a signal ends the writing" refuses 130 mtpsynth 'interrupted'
 check "and leaves nothing, too" nothing_left
 echo kept >"$scratch/full/m.gguf"
 (
@@ -337,35 +316,35 @@ echo kept >"$scratch/full/m.gguf"
 )
 check "an older file stays where the new one fails" grep -qx kept "$scratch/full/m.gguf"
 synth --preset tiny-moe --mix Q4_K_M -o /dev/full
-check "a device is refused" refuses 2 '/dev/full'
+check "a device is refused" refuses 2 mtpsynth '/dev/full'
 synth --preset tiny-moe --mix Q4_K_M -o "$scratch/none/m.gguf"
-check "a folder that is not there is named" refuses 3 "$scratch/none/m.gguf"
+check "a folder that is not there is named" refuses 3 mtpsynth "$scratch/none/m.gguf"
 
 synth --preset tiny-moe --mix Q9 -o "$scratch/m.gguf"
-check "an unknown mix is refused" refuses 2 Q9
+check "an unknown mix is refused" refuses 2 mtpsynth Q9
 synth --preset huge --mix Q8_0 -o "$scratch/m.gguf"
-check "an unknown preset is refused" refuses 2 huge
+check "an unknown preset is refused" refuses 2 mtpsynth huge
 for wrong in '--accept 1.5' '--accept 0.5,' '--accept x' '--route-overlap 1' '--hot 255' '--hot 4000' \
     '--vocab 5000' '--layers 5' '--layers 0' '--stretch 0' '--seed -1' '--nonsense' 'stray'; do
     # shellcheck disable=SC2086
     synth --preset tiny-moe --mix Q8_0 -o "$scratch/m.gguf" $wrong
-    check "$wrong is refused" refuses 2 "${wrong##* }"
+    check "$wrong is refused" refuses 2 mtpsynth "${wrong##* }"
 done
 synth --preset tiny-moe
-check "a missing mix is asked for" refuses 2 '--mix'
+check "a missing mix is asked for" refuses 2 mtpsynth '--mix'
 synth --preset tiny-moe --mix Q8_0
-check "a missing file name is asked for" refuses 2 '-o'
+check "a missing file name is asked for" refuses 2 mtpsynth '-o'
 check "none of them wrote" test ! -e "$scratch/m.gguf"
 synth --check "$TEST_SRCDIR/models/ref-qwen35moe-Q4_K_M.gguf"
-check "a trained model cannot be checked" refuses 4 'was not written by mtpsynth'
+check "a trained model cannot be checked" refuses 4 mtpsynth 'was not written by mtpsynth'
 synth --print-cycle 4096,1 "$moe"
-check "an id outside the vocabulary is refused" refuses 2 4096
+check "an id outside the vocabulary is refused" refuses 2 mtpsynth 4096
 # A row of the head where another belongs: the text strays and --check tells.
 head=$(sed -n 's/^output.weight .* at \([0-9]*\),.*/\1/p' "$scratch/plan")
 next=$("$synth" --print-cycle 0,12 "$moe" | tail -n 1 | cut -d ' ' -f 2)
 dd if="$moe" of="$moe" bs=1 count=420 skip=$head seek=$((head + 420 * next)) conv=notrunc 2>/dev/null
 synth --check "$moe"
-check "--check finds a model that strays" refuses 10 'does not do what it should'
+check "--check finds a model that strays" refuses 10 mtpsynth 'does not do what it should'
 synth --help
 check "--help lists exit statuses" says 0 'Exit status' '--route-overlap' '--print-cycle'
 

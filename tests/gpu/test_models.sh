@@ -1,8 +1,7 @@
 #!/bin/sh
 # test_models.sh [SRCDIR [BUILDDIR]] - whole models on a GPU against the CPU: text and digests of plain and
-# speculative decoding, --strict, prompts across the borders of attention's chunks and of batches, long
-# contexts, sampling; traces of one verified by the other. `make check-gpu` runs it; status 77 and a reason
-# where there is no device.
+# speculative decoding, --strict, sampling; traces of one verified by the other. `make check-gpu` runs it;
+# status 77 and a reason where there is no device.
 set -u
 srcdir=${1:-$(cd "$(dirname "$0")/../.." && pwd)}
 builddir=${2:-.}
@@ -61,44 +60,47 @@ for model in "$srcdir"/tests/golden/models/*.gguf; do
     gpu -m "$model" -p 'It was the best of times' -n 40 -c 256 --ignore-eos --draft 0 --strict
 done
 
-# The bundled model: every depth with the strict check, sampling, one expert read a pair.
+# The bundled model: drafts with the strict check, sampling, one expert read a pair. Every depth, batch and
+# length is the business of test_cuda_ways and test_cuda_contexts.
 for prompt in 'It is a truth universally acknowledged, that' 'for (i = 0; i < n; i++)'; do
     cpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 0
-    for draft in 0 1 2 3 4 5 6 7 8 auto; do
+    for draft in 0 3 8 auto; do
         gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft $draft --strict
     done
     gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 3 --moe per-token
     cpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 0 --temp 0.8 -s 7
     gpu -m "$bundled" -p "$prompt" -n 96 --ignore-eos --draft 3 --temp 0.8 -s 7
 done
+head -c 2200 "$prose" >"$scratch/prompt"
+cpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 0 -b 7
+gpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 2 -b 300
 
-# Prompts that end before, on and behind the borders of chunks (64 positions) and batches.
-for bytes in 200 255 256 257 270 500 1100 2200; do
-    head -c $bytes "$prose" >"$scratch/prompt"
-    for batch in 512 64 7; do
-        cpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 0 -b $batch
-        gpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 2 -b $batch
+# traces MODEL ARGUMENTS...: what the GPU records is computed again on the CPU, and the CPU's own recording
+# of the same run has the same rows and tokens.
+traces() {
+    model=$1
+    shift
+    rm -f "$scratch"/*.trace
+    for device in cpu cuda; do
+        "$builddir/mtpgen" --device $device -m "$model" -q "$@" --trace "$scratch/$device.trace" \
+            >"$scratch/text" 2>"$scratch/log" || tail -1 "$scratch/log"
     done
-done
-
-# Some 5,000 positions.
-head -c 19300 "$prose" >"$scratch/prompt"
-cpu -m "$bundled" -f "$scratch/prompt" -c 6000 -n 60 --ignore-eos --draft 0
-gpu -m "$bundled" -f "$scratch/prompt" -c 6000 -n 60 --ignore-eos --draft 3
-
-# Traces: each machine verifies the other's.
-for device in cpu cuda; do
-    "$builddir/mtpgen" --device $device -m "$bundled" -p 'The old man looked at the sea and' -n 64 \
-        --draft 3 -q --trace "$scratch/$device.trace" >/dev/null 2>&1
-done
-"$builddir/mtptrace" diff "$scratch/cpu.trace" "$scratch/cuda.trace" >"$scratch/log" 2>&1 &&
-    "$builddir/mtptrace" verify "$scratch/cuda.trace" -m "$bundled" >"$scratch/log" 2>&1
-status=$?
-compared=$((compared + 1))
-[ $status = 0 ] || {
-    echo "DIFFERS: a trace of the GPU: $(tail -1 "$scratch/log")"
-    different=$((different + 1))
+    compared=$((compared + 2))
+    "$builddir/mtptrace" diff "$scratch/cpu.trace" "$scratch/cuda.trace" >"$scratch/log" 2>&1 || {
+        echo "DIFFERS: traces of both devices, $*: $(tail -1 "$scratch/log")"
+        different=$((different + 1))
+    }
+    "$builddir/mtptrace" verify "$scratch/cuda.trace" -m "$model" >"$scratch/log" 2>&1 || {
+        echo "DIFFERS: a trace of the GPU, $*: $(tail -1 "$scratch/log")"
+        different=$((different + 1))
+    }
 }
+traces "$bundled" -p 'The old man looked at the sea and' -n 64 --ignore-eos --draft 3
+traces "$bundled" -p 'static void swap(int *a, int *b)' -n 64 --ignore-eos --draft auto --temp 0.8 -s 11
+for name in dense-every-type moe-f32 moe-q8_0; do
+    traces "$srcdir/tests/golden/models/$name.gguf" -p 'Once upon a time' -n 48 --ignore-eos --draft 5 \
+        --temp 1 -s 3 --trace-logits
+done
 
 echo "models: $compared comparisons, $different mismatches"
 [ $different = 0 ]
