@@ -362,6 +362,14 @@ enum memory_use {
     MEMORY_WHOLE,  /* all of it is used before long */
 };
 
+/* What a device's memory holds for a backend. */
+struct backend_memory {
+    uint64_t free;      /* bytes that alloc may still give; UINT64_MAX when nobody knows */
+    uint64_t own;       /* bytes that one backend takes for itself, open and reserved for n_ctx */
+    uint64_t allowance; /* bytes beside alloc's and its own, by experience: recorded passes, code that is
+                         * loaded when it is first used, sizes rounded up */
+};
+
 /* A backend: its memory and its operations. Operations return nothing: what can go wrong at run time
  * is a non-finite value, recorded in fault() and looked at by the model code after each layer, or, on
  * a device, a call that fails, kept in error(). */
@@ -416,6 +424,8 @@ struct ops {
     void (*pack)(struct backend *, const struct pack_args *);
     /* Makes room for attention over n_ctx positions; false when there is no memory. */
     bool (*reserve)(struct backend *, uint32_t n_ctx);
+    /* n_ctx 0: not reserved. NULL where memory is the host's. */
+    void (*memory)(struct backend *, uint32_t n_ctx, struct backend_memory *);
     /* Between the host's memory (any) and the backend's, and inside the latter; dst and src may not
      * overlap. A source on the host may change once upload has returned; what download writes is there
      * when it returns, everything before it done. fill sets bytes. copy may read memory of another backend

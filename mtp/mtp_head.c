@@ -28,6 +28,12 @@ uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_opt
     return options->draft ? 2 * (uint64_t)kv_bytes(model, options) * n_sequences : 0;
 }
 
+uint64_t mtp_state_row_bytes(const mtp_model *model)
+{
+    const struct hparams *h = &model->hparams;
+    return queue_bytes(model) + (2 * (uint64_t)h->n_embd + h->n_vocab) * sizeof(float) + sizeof(int32_t);
+}
+
 static bool allocate(mtp_session *s, struct mtp_state *m)
 {
     const struct hparams *h = &s->model->hparams;
@@ -55,8 +61,8 @@ enum mtp_status mtp_state_open(mtp_session *session, struct mtp_error *error)
 {
     session->mtp = calloc(1, sizeof *session->mtp);
     if (session->mtp == NULL || !allocate(session, session->mtp))
-        return mtp_fail_memory(error, "the MTP block's cache",
-                               2 * (uint64_t)kv_bytes(session->model, &session->options));
+        return backend_fail_memory(session->backend, error, "the MTP block's cache",
+                                   2 * (uint64_t)kv_bytes(session->model, &session->options));
     return MTP_OK;
 }
 

@@ -43,6 +43,9 @@ void mtp_state_close(mtp_session *session);
 uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_options *options,
                             uint32_t n_sequences);
 
+/* Bytes of the rows that it keeps beside. */
+uint64_t mtp_state_row_bytes(const mtp_model *model);
+
 /* The trunk has read tokens at positions first.. whose hidden rows are these: queues their rows. */
 enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const float *hidden,
                          uint32_t first, uint32_t n, struct mtp_error *error);

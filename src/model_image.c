@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory_plan.h"
 #include "model.h"
 #include "workspace.h"
 
@@ -252,6 +253,12 @@ static enum mtp_status copy_weights(struct model_image *image, const mtp_model *
     return MTP_OK;
 }
 
+static void measure(struct model_image *image, const mtp_model *model)
+{
+    static const struct visitor measure_all = {measure_matrix, measure_vector};
+    visit_all(image, &measure_all, &model->hparams);
+}
+
 static enum mtp_status take_memory(struct model_image *image, struct mtp_error *error)
 {
     const struct ops *ops = image->backend->ops;
@@ -261,21 +268,20 @@ static enum mtp_status take_memory(struct model_image *image, struct mtp_error *
     image->n_placed = 0;
     arena->base = ops->alloc(image->backend, arena->size, MEMORY_WHOLE);
     if (arena->base == NULL)
-        return mtp_fail_memory(error, "the weights on the device", arena->size);
+        return backend_fail_memory(image->backend, error, "the weights", arena->size);
     if (staging->size > 0)
         staging->base = ops->alloc(image->backend, staging->size, MEMORY_WHOLE);
     if (staging->size > 0 && staging->base == NULL)
-        return mtp_fail_memory(error, "the way of the weights to the device", staging->size);
+        return backend_fail_memory(image->backend, error, "the weights on their way", staging->size);
     return MTP_OK;
 }
 
 static enum mtp_status upload_all(struct model_image *image, const mtp_model *model,
                                   struct mtp_error *error)
 {
-    static const struct visitor measure = {measure_matrix, measure_vector};
     static const struct visitor upload = {upload_matrix, upload_vector};
     const struct ops *ops = image->backend->ops;
-    visit_all(image, &measure, &model->hparams);
+    measure(image, model);
     enum mtp_status status = take_memory(image, error);
     if (status != MTP_OK)
         return status;
@@ -310,12 +316,20 @@ static enum mtp_status open_image(struct model_image **out, mtp_model *model,
     return MTP_OK;
 }
 
+static struct model_image *image_of(const mtp_model *model, const struct backend_source *source)
+{
+    struct model_image *image = model->images;
+    while (image != NULL && image->source != source)
+        image = image->next;
+    return image;
+}
+
 static enum mtp_status find_image(mtp_model *model, const struct backend_source *source,
                                   struct model_image **out, struct mtp_error *error)
 {
-    for (*out = model->images; *out != NULL; *out = (*out)->next)
-        if ((*out)->source == source)
-            return MTP_OK;
+    *out = image_of(model, source);
+    if (*out != NULL)
+        return MTP_OK;
     enum mtp_status status = open_image(out, model, source, error);
     if (status != MTP_OK)
         return status;
@@ -339,6 +353,30 @@ enum mtp_status model_weights_for(mtp_model *model, const struct backend_source 
     pthread_mutex_unlock(&model->pack_lock);
     if (status == MTP_OK)
         *out = &image->weights;
+    return status;
+}
+
+enum mtp_status model_image_bytes(mtp_model *model, const struct backend_source *source,
+                                  struct backend *backend, uint64_t *bytes, uint64_t *staging,
+                                  struct mtp_error *error)
+{
+    *bytes = *staging = 0;
+    pthread_mutex_lock(&model->pack_lock);
+    bool there = image_of(model, source) != NULL;
+    pthread_mutex_unlock(&model->pack_lock);
+    if (there)
+        return MTP_OK;
+    struct model_image *image = calloc(1, sizeof *image);
+    if (image == NULL)
+        return mtp_fail_memory(error, "an image of the weights", sizeof *image);
+    enum mtp_status status = copy_weights(image, model, error);
+    image->backend = backend; /* lent: asked for sizes */
+    if (status == MTP_OK)
+        measure(image, model);
+    *bytes = image->arena.used;
+    *staging = image->staging.size;
+    image->backend = NULL;
+    close_image(image);
     return status;
 }
 

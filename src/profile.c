@@ -295,6 +295,11 @@ static bool p_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
+static void p_memory(struct backend *b, uint32_t n_ctx, struct backend_memory *memory)
+{
+    self(b)->inner->ops->memory(self(b)->inner, n_ctx, memory);
+}
+
 static void p_upload(struct backend *b, void *dst, const void *src, size_t bytes)
 {
     self(b)->inner->ops->upload(self(b)->inner, dst, src, bytes);
@@ -365,6 +370,7 @@ static const struct ops profile_ops = {
     .packed_bytes = p_packed_bytes,
     .pack = p_pack,
     .reserve = p_reserve,
+    .memory = p_memory,
     .upload = p_upload,
     .download = p_download,
     .copy = p_copy,

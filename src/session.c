@@ -122,33 +122,55 @@ static void layout_journal(struct mtp_session *s, struct arena *arena)
     }
 }
 
-void session_plan(const mtp_model *model, const struct mtp_session_options *options,
-                  uint32_t n_sequences, struct memory_plan *plan)
+/* What is asked for where an arena of so many bytes is laid out. */
+static size_t arena_bytes(size_t used)
+{
+    return used > 0 ? used : 1;
+}
+
+/* Without the strict check; the bytes of one copy of the state. */
+static uint64_t plan_session(const mtp_model *model, const struct mtp_session_options *options,
+                             uint32_t n_sequences, struct memory_plan *plan)
 {
     struct mtp_session s = {.model = (mtp_model *)model, .options = *options,
                             .n_sequences = n_sequences};
-    struct arena kv = {0}, state = {0}, spare = {0}, work = {0};
+    struct arena kv = {0}, state = {0}, journal = {0}, work = {0};
     layout_kv(&s, &kv);
     layout_state(&s, 0, &state);
-    if (options->draft) {
-        layout_state(&s, 1, &spare);
-        layout_journal(&s, &spare);
-    }
+    layout_journal(&s, &journal);
     workspace_layout(&s.work, &model->hparams, options->n_batch, &work);
     *plan = (struct memory_plan){
         .weights = model->weight_bytes,
-        .kv = kv.used + mtp_state_kv_bytes(model, options, n_sequences),
-        .state = state.used + spare.used,
-        .workspace = work.used + exchange_rotary_bytes(&model->hparams, options->n_ctx),
+        .kv = arena_bytes(kv.used) + mtp_state_kv_bytes(model, options, n_sequences),
+        .state = arena_bytes(state.used),
+        .workspace = arena_bytes(work.used) + exchange_rotary_bytes(&model->hparams, options->n_ctx),
     };
+    if (options->draft) {
+        plan->state += arena_bytes(state.used) + arena_bytes(journal.used);
+        plan->workspace += mtp_state_row_bytes(model);
+    }
+    return state.used;
+}
+
+void session_plan(const mtp_model *model, const struct mtp_session_options *options,
+                  uint32_t n_sequences, struct memory_plan *plan)
+{
+    struct memory_plan shadow;
+    uint64_t state_bytes = plan_session(model, options, n_sequences, plan);
+    if (options->strict == MTP_STRICT_OFF)
+        return;
+    struct mtp_session_options of_shadow = *options;
+    strict_shadow_options(&of_shadow);
+    plan_session(model, &of_shadow, 1, &shadow);
+    plan->strict = shadow.kv + shadow.state + shadow.workspace + strict_copies_bytes(state_bytes);
 }
 
 static enum mtp_status arena_open(struct mtp_session *s, struct arena *arena, size_t bytes,
                                   enum memory_use use, const char *what, struct mtp_error *error)
 {
-    arena->size = bytes > 0 ? bytes : 1;
+    arena->size = arena_bytes(bytes);
     arena->base = s->backend->ops->alloc(s->backend, arena->size, use);
-    return arena->base != NULL ? MTP_OK : mtp_fail_memory(error, what, bytes);
+    return arena->base != NULL ? MTP_OK : backend_fail_memory(s->backend, error, what, bytes);
 }
 
 static enum mtp_status open_state(struct mtp_session *s, struct mtp_error *error)
@@ -209,7 +231,8 @@ static enum mtp_status allocate(struct mtp_session *s, struct mtp_error *error)
     if (status == MTP_OK)
         status = open_state(s, error);
     if (status == MTP_OK && !s->backend->ops->reserve(s->backend, s->options.n_ctx))
-        status = mtp_fail_memory(error, "attention scores", s->options.n_ctx * sizeof(float));
+        status = backend_fail_memory(s->backend, error, "attention scores",
+                                     s->options.n_ctx * sizeof(float));
     if (status == MTP_OK && s->options.draft)
         status = mtp_state_open(s, error);
     if (status == MTP_OK && s->options.draft)
@@ -232,7 +255,10 @@ static enum mtp_status open_profile(struct mtp_session *s, struct mtp_error *err
 
 static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *error)
 {
+    struct memory_fit fit;
     enum mtp_status status = s->source->open(s->source->user, &s->options, &s->backend, error);
+    if (status == MTP_OK && !s->backend->ops->host_memory)
+        status = memory_fit(&fit, s->model, s->source, s->backend, &s->options, s->context_given, error);
     if (status == MTP_OK)
         status = model_weights_for(s->model, s->source, s->backend, &s->weights, error);
     if (status == MTP_OK && s->options.profile)
@@ -270,10 +296,13 @@ enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struc
     s->model = model;
     s->source = source;
     s->options = complete;
+    s->context_given = options != NULL && options->n_ctx > 0;
     s->n_sequences = n_sequences;
     status = open_backend(s, error);
     if (status == MTP_OK)
         status = allocate(s, error);
+    if (status == MTP_OK)
+        status = session_check_backend(s, error);
     if (status != MTP_OK) {
         mtp_session_close(s);
         return status;

@@ -6,6 +6,7 @@
 #define MTP_SRC_SESSION_H
 
 #include "exchange.h"
+#include "memory_plan.h"
 #include "model.h"
 #include "workspace.h"
 
@@ -26,6 +27,7 @@ struct mtp_session {
     struct backend *backend;
     const struct model_weights *weights; /* in the backend's memory */
     struct mtp_session_options options; /* every default filled in */
+    bool context_given;                 /* not the model's own length, or what fits a device */
     uint32_t n_sequences;
     struct layer_state *layers;         /* [n_layers] */
     struct arena kv_arena, work_arena;
@@ -65,16 +67,6 @@ struct forward_batch {
     bool chained;                       /* tokens are those of work.board, not of rows */
     bool settle;                        /* as well, what greedy acceptance keeps is the state at once */
 };
-
-/* Bytes a session takes, by part; nothing is allocated. */
-struct memory_plan {
-    uint64_t weights;   /* mapped from the file, or repacked in place of its pages */
-    uint64_t kv;        /* for the whole context; committed as positions are used */
-    uint64_t state;     /* recurrent */
-    uint64_t workspace; /* for a full batch; committed as used */
-};
-void session_plan(const mtp_model *model, const struct mtp_session_options *options,
-                  uint32_t n_sequences, struct memory_plan *plan);
 
 /* Puts verify/instrument.h around the session's backend. */
 enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error);

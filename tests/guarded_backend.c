@@ -35,6 +35,8 @@ struct guarded {
     uint32_t order;        /* of the last pass since fault() was looked at */
     uint64_t waits;
     bool looked;           /* since the last operation the host has waited, and knows of faults */
+    void *own;             /* memory it takes for itself */
+    size_t own_bytes;
 };
 
 static struct guarded *self(struct backend *backend)
@@ -180,7 +182,8 @@ static bool g_pass_begin(struct backend *b, uint64_t key, uint32_t order)
     t->order = order;
     t->in_pass = true;
     t->pass = (struct seen_pass){key, 0};
-    t->device->passes++;
+    if (++t->device->passes == t->device->fail_pass)
+        t->device->failed = "the device has left in a pass";
     return false;
 }
 
@@ -208,15 +211,11 @@ static void wait_for_device(struct backend *b)
     self(b)->looked = true;
 }
 
-static bool g_reserve(struct backend *b, uint32_t n_ctx)
-{
-    return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
-}
-
 /* The host's side of these is touched at the address given: if it is the device's, the program ends. */
 static void g_upload(struct backend *b, void *dst, const void *src, size_t bytes)
 {
-    self(b)->device->uploads++;
+    if (++self(b)->device->uploads == self(b)->device->fail_upload)
+        self(b)->device->failed = "the device has left in an upload";
     assert_false(self(b)->in_pass);
     if (bytes > 0)
         memcpy(usable(self(b)->device, dst), src, bytes);
@@ -268,11 +267,16 @@ static void *g_alloc(struct backend *b, size_t bytes, enum memory_use use)
 {
     (void)use;
     struct guarded_device *device = self(b)->device;
-    if (whole_pages(bytes) > DEVICE_BYTES - device->used)
+    size_t limit = device->limit > 0 ? device->limit : DEVICE_BYTES;
+    if (++device->allocs == device->fail_alloc || device->failed != NULL)
+        return NULL;
+    if (whole_pages(bytes) > DEVICE_BYTES - device->used || device->in_use + bytes > limit)
         return NULL;
     void *memory = device->guarded + device->used;
     device->used += whole_pages(bytes);
     device->in_use += bytes;
+    if (device->most < device->in_use)
+        device->most = device->in_use;
     return memory;
 }
 
@@ -284,6 +288,36 @@ static void g_free(struct backend *b, void *memory, size_t bytes)
     assert_true(device->in_use >= bytes);
     device->in_use -= bytes;
     madvise(usable(device, memory), whole_pages(bytes), MADV_REMOVE);
+}
+
+static size_t own_bytes(uint32_t n_ctx)
+{
+    return GUARDED_OWN + (size_t)n_ctx * GUARDED_OWN_POSITION;
+}
+
+static bool take_own(struct guarded *g, uint32_t n_ctx)
+{
+    if (own_bytes(n_ctx) <= g->own_bytes)
+        return true;
+    g_free(&g->base, g->own, g->own_bytes);
+    g->own_bytes = own_bytes(n_ctx);
+    g->own = g_alloc(&g->base, g->own_bytes, MEMORY_PARTS);
+    if (g->own == NULL)
+        g->own_bytes = 0;
+    return g->own != NULL;
+}
+
+static bool g_reserve(struct backend *b, uint32_t n_ctx)
+{
+    return take_own(self(b), n_ctx) && self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
+}
+
+static void g_memory(struct backend *b, uint32_t n_ctx, struct backend_memory *memory)
+{
+    const struct guarded_device *device = self(b)->device;
+    size_t limit = device->limit > 0 ? device->limit : DEVICE_BYTES;
+    size_t left = limit > device->in_use ? limit - device->in_use : 0;
+    *memory = (struct backend_memory){left, own_bytes(n_ctx), GUARDED_ALLOWANCE};
 }
 
 static struct numeric_fault g_fault(struct backend *b)
@@ -307,6 +341,7 @@ static void g_counters(struct backend *b, struct backend_counters *counters)
 
 static void g_close(struct backend *b)
 {
+    g_free(b, self(b)->own, self(b)->own_bytes);
     self(b)->inner->ops->close(self(b)->inner);
     free(self(b));
 }
@@ -321,7 +356,7 @@ static const struct ops guarded_ops = {
     OPERATION(conv), OPERATION(delta_net), OPERATION(conv_replay), OPERATION(delta_net_replay),
     OPERATION(mul_silu), OPERATION(route), OPERATION(moe_combine), OPERATION(argmax),
     OPERATION(digest), OPERATION(gather), OPERATION(chain_rows), OPERATION(accept),
-    OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve),
+    OPERATION(packed_bytes), OPERATION(pack), OPERATION(reserve), OPERATION(memory),
     OPERATION(pass_begin), OPERATION(pass_end),
     OPERATION(upload), OPERATION(download), OPERATION(copy), OPERATION(fill), OPERATION(synchronize),
     OPERATION(error), OPERATION(alloc), OPERATION(free), OPERATION(fault), OPERATION(clear_fault),
@@ -331,7 +366,6 @@ static const struct ops guarded_ops = {
 static enum mtp_status open_backend(void *user, const struct mtp_session_options *options,
                                     struct backend **out, struct mtp_error *error)
 {
-    (void)error;
     struct guarded *g = calloc(1, sizeof *g);
     assert_non_null(g);
     g->device = user;
@@ -340,6 +374,11 @@ static enum mtp_status open_backend(void *user, const struct mtp_session_options
     /* One arrangement of weights a device: an instruction set is not to be chosen. */
     g->inner = cpu_backend_open(cpu_kernels_best(), options->n_threads);
     assert_non_null(g->inner);
+    *out = NULL;
+    if (!take_own(g, 0)) {
+        g_close(&g->base);
+        return mtp_fail(error, MTP_ERR_MEMORY, "no memory for a guarded backend");
+    }
     *out = &g->base;
     return MTP_OK;
 }

@@ -15,7 +15,15 @@ struct guarded_device {
     uint64_t uploads, downloads, packs;
     uint64_t passes, repeatable;  /* between pass_begin and pass_end; those of a key seen before */
     const char *failed;           /* what the backends' error() says */
+    size_t limit;                 /* bytes there are, 0: no matter */
+    size_t most;                  /* largest in_use so far */
+    size_t allocs;                /* attempts so far */
+    size_t fail_alloc;            /* the attempt that finds no memory, counted from 1; 0: none */
+    uint64_t fail_pass;           /* the pass with which the device fails, counted from 1; 0: none */
+    uint64_t fail_upload;         /* the same for uploads */
 };
+/* What one backend takes for itself, as its memory() says: so much, and so much a position reserved. */
+enum { GUARDED_OWN = 4096, GUARDED_OWN_POSITION = 24, GUARDED_ALLOWANCE = 1 << 16 };
 
 /* Ends the test on failure. */
 void guarded_open(struct guarded_device *device);

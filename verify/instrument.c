@@ -358,6 +358,11 @@ static bool i_reserve(struct backend *b, uint32_t n_ctx)
     return self(b)->inner->ops->reserve(self(b)->inner, n_ctx);
 }
 
+static void i_memory(struct backend *b, uint32_t n_ctx, struct backend_memory *memory)
+{
+    self(b)->inner->ops->memory(self(b)->inner, n_ctx, memory);
+}
+
 static void i_upload(struct backend *b, void *dst, const void *src, size_t bytes)
 {
     self(b)->inner->ops->upload(self(b)->inner, dst, src, bytes);
@@ -445,6 +450,7 @@ static const struct ops instrument_ops = {
     .pass_begin = i_pass_begin,
     .pass_end = i_pass_end,
     .reserve = i_reserve,
+    .memory = i_memory,
     .upload = i_upload,
     .download = i_download,
     .copy = i_copy,

@@ -19,6 +19,20 @@ static uint8_t *copy_of_state(mtp_session *session, size_t bytes)
     return session->backend->ops->alloc(session->backend, bytes + 1, MEMORY_WHOLE);
 }
 
+void strict_shadow_options(struct mtp_session_options *options)
+{
+    options->strict = MTP_STRICT_OFF;
+    options->test_flip = NULL;
+    options->progress = NULL;
+    options->profile = false;
+    options->n_batch = 1;
+}
+
+uint64_t strict_copies_bytes(uint64_t state_bytes)
+{
+    return 2 * (state_bytes + 1);
+}
+
 enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
 {
     struct strict *strict = calloc(1, sizeof *strict);
@@ -27,11 +41,7 @@ enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
     session->strict = strict;
     strict->report.mode = session->options.strict;
     struct mtp_session_options options = session->options;
-    options.strict = MTP_STRICT_OFF;
-    options.test_flip = NULL;
-    options.progress = NULL;
-    options.profile = false;
-    options.n_batch = 1;
+    strict_shadow_options(&options);
     strict->state_bytes = session_state(session)->used;
     strict->rows = calloc(session->options.n_batch, sizeof *strict->rows);
     if (strict->rows == NULL)
@@ -43,7 +53,7 @@ enum mtp_status strict_open(mtp_session *session, struct mtp_error *error)
     strict->before = copy_of_state(session, strict->state_bytes);
     strict->shadow_before = copy_of_state(strict->shadow, strict->state_bytes);
     if (strict->before == NULL || strict->shadow_before == NULL)
-        return mtp_fail_memory(error, "copies of the state", 2 * strict->state_bytes);
+        return backend_fail_memory(session->backend, error, "copies of the state", 2 * strict->state_bytes);
     return session_instrument(strict->shadow, error);
 }
 

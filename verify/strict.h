@@ -9,6 +9,11 @@
 
 enum { STRICT_SAMPLE_EVERY = 16 };
 
+/* Of a session's options, those of its shadow. */
+void strict_shadow_options(struct mtp_session_options *options);
+/* Bytes of the copies of the state that both keep. */
+uint64_t strict_copies_bytes(uint64_t state_bytes);
+
 enum mtp_status strict_open(mtp_session *session, struct mtp_error *error);
 void strict_close(mtp_session *session);
 

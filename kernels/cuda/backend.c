@@ -174,10 +174,14 @@ static void *cuda_alloc(struct backend *backend, size_t bytes, enum memory_use u
     void *memory = NULL;
     if (!enter(cuda))
         return NULL;
-    if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) != cudaSuccess) {
+    cudaError_t status = cudaMalloc(&memory, bytes > 0 ? bytes : 1);
+    if (status == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError(); /* that memory is short is the caller's to say */
         return NULL;
     }
+    check(cuda, status, "allocating memory");
+    if (status != cudaSuccess)
+        return NULL;
     check(cuda, cudaMemsetAsync(memory, 0, bytes, cuda->stream), "clearing memory");
     return memory;
 }
@@ -236,20 +240,41 @@ static void cuda_fill(struct backend *backend, void *dst, int byte, size_t bytes
         check(cuda, cudaMemsetAsync(dst, byte, bytes, cuda->stream), "fill");
 }
 
+static size_t scratch_bytes(uint32_t n_ctx)
+{
+    size_t attention = n_ctx > 0 ? cuda_attention_scratch(n_ctx) : 0;
+    return attention > CUDA_ARGMAX_SCRATCH ? attention : CUDA_ARGMAX_SCRATCH;
+}
+
+/* Never more than memory() has said: the old one goes first. */
 static bool cuda_reserve(struct backend *backend, uint32_t n_ctx)
 {
     struct cuda_backend *cuda = self(backend);
-    size_t wanted = cuda_attention_scratch(n_ctx);
+    size_t wanted = scratch_bytes(n_ctx);
     if (wanted <= cuda->scratch.bytes)
         return true;
-    void *larger = cuda_alloc(backend, wanted, MEMORY_PARTS);
-    if (larger == NULL)
-        return false;
     cuda_free(backend, cuda->scratch.data, cuda->scratch.bytes);
-    cuda->scratch = (struct cuda_scratch){larger, wanted};
+    cuda->scratch = (struct cuda_scratch){cuda_alloc(backend, wanted, MEMORY_PARTS), wanted};
+    if (cuda->scratch.data == NULL) {
+        cuda->scratch.bytes = 0;
+        return false;
+    }
     recorder_close(&cuda->recorder); /* records have the old one */
     memset(&cuda->recorder, 0, sizeof cuda->recorder);
     return !cuda->failed;
+}
+
+/* Beside what is allocated by size: the code of kernels, which is loaded when they first run, up to
+ * RECORDER_PASSES graphs, and sizes rounded up to 2 MiB. docs/architecture.md has what was measured. */
+static const uint64_t allowance = (uint64_t)256 << 20;
+
+static void cuda_memory(struct backend *backend, uint32_t n_ctx, struct backend_memory *memory)
+{
+    struct cuda_backend *cuda = self(backend);
+    size_t available = 0, all = 0;
+    if (enter(cuda))
+        check(cuda, cudaMemGetInfo(&available, &all), "asking for free memory");
+    *memory = (struct backend_memory){available, sizeof *cuda->record + scratch_bytes(n_ctx), allowance};
 }
 
 /* ---- passes ------------------------------------------------------------------------------ */
@@ -413,6 +438,7 @@ static const struct ops cuda_ops = {
     .packed_bytes = cuda_packed_bytes,
     .pack = cuda_pack,
     .reserve = cuda_reserve,
+    .memory = cuda_memory,
     .upload = cuda_upload,
     .download = cuda_download,
     .copy = cuda_copy,
@@ -483,7 +509,7 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     if (enter(cuda))
         check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream");
     cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
-    cuda->scratch.bytes = CUDA_ARGMAX_SCRATCH;
+    cuda->scratch.bytes = scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
     if (cuda->record == NULL || cuda->scratch.data == NULL)
         check(cuda, cudaErrorMemoryAllocation, "making room");
