@@ -88,7 +88,8 @@ mtp_cuda_summary="no ($mtp_cuda_reason)"
 AS_IF([test -z "$mtp_cuda_reason"],
     [mtp_have_cuda=yes
      mtp_cuda_summary="yes (nvcc $mtp_cuda_version, arch $mtp_cuda_arch)"
-     AC_DEFINE([MTP_HAVE_CUDA], [1], [the CUDA backend is part of this build])],
+     AC_DEFINE([MTP_HAVE_CUDA], [1], [the CUDA backend is part of this build])
+     AC_DEFINE_UNQUOTED([MTP_CUDA_ARCH], ["$mtp_cuda_arch"], [compute capabilities it has code for])],
     [CUDA_CPPFLAGS= CUDA_LIBS= CUDA_ARCH_FLAGS=])
 # Objects for the shared library serve the static one too: they are compiled once.
 AS_IF([test "$enable_shared" = yes], [CUDA_LIBTOOL_FLAGS=-shared], [CUDA_LIBTOOL_FLAGS=])

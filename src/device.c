@@ -5,9 +5,6 @@
 
 #include "kernels/cpu/backend.h"
 #include "kernels/selftest.h"
-#ifdef MTP_HAVE_CUDA
-#include "kernels/cuda/backend.h"
-#endif
 
 static const struct cpu_kernels *choose_kernels(enum mtp_isa isa)
 {
@@ -39,60 +36,12 @@ static enum mtp_status open_cpu(void *user, const struct mtp_session_options *op
 
 static const struct backend_source cpu = {"cpu", open_cpu, NULL};
 
-#ifdef MTP_HAVE_CUDA
-enum { CUDA_DEVICE = 0 };
-
-static enum mtp_status open_cuda(void *user, const struct mtp_session_options *options,
-                                 struct backend **out, struct mtp_error *error)
-{
-    (void)user;
-    (void)options;
-    struct cuda_message message = {""};
-    *out = cuda_backend_open(CUDA_DEVICE, &message);
-    return *out != NULL ? MTP_OK : mtp_fail(error, MTP_ERR_UNSUPPORTED, "%s", message.text);
-}
-
-static const struct backend_source cuda = {"cuda", open_cuda, NULL};
-
-/* Whether MTP_DEVICE_AUTO may take a GPU. */
-static const bool auto_takes_cuda = false;
-#endif
-
-static enum mtp_status cuda_source(const struct backend_source **out, struct mtp_error *error)
-{
-    *out = NULL;
-#ifdef MTP_HAVE_CUDA
-    struct cuda_message message = {""};
-    if (cuda_device_count(&message) == 0)
-        return mtp_fail(error, MTP_ERR_UNSUPPORTED, "%s", message.text);
-    *out = &cuda;
-    return MTP_OK;
-#else
-    return mtp_fail(error, MTP_ERR_UNSUPPORTED,
-                    "this build has no CUDA backend: configure found no nvcc, or was told --without-cuda");
-#endif
-}
-
-/* A GPU that offers itself but cannot be opened is no reason not to run. */
-static const struct backend_source *automatic(void)
-{
-#ifdef MTP_HAVE_CUDA
-    const struct backend_source *source;
-    struct backend *trial = NULL;
-    if (auto_takes_cuda && cuda_source(&source, NULL) == MTP_OK &&
-        source->open(source->user, NULL, &trial, NULL) == MTP_OK) {
-        trial->ops->close(trial);
-        return source;
-    }
-#endif
-    return &cpu;
-}
-
 enum mtp_status device_source(enum mtp_device device, const struct backend_source **out,
                               struct mtp_error *error)
 {
+    bool there;
     if (device == MTP_DEVICE_CUDA)
-        return cuda_source(out, error);
-    *out = device == MTP_DEVICE_CPU ? &cpu : automatic();
+        return device_cuda_source(out, &there, error);
+    *out = &cpu;
     return MTP_OK;
 }

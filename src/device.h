@@ -15,7 +15,11 @@ struct backend_source {
     void *user;
 };
 
-/* The source that an option asks for. */
+/* The source of CUDA backends. Where there is none: why, and whether a device or driver is there that cannot
+ * be used. (device_cuda.c) */
+enum mtp_status device_cuda_source(const struct backend_source **out, bool *there, struct mtp_error *error);
+
+/* The source that an option asks for; of MTP_DEVICE_AUTO, which session_open resolves, the CPU's. */
 enum mtp_status device_source(enum mtp_device device, const struct backend_source **out,
                               struct mtp_error *error);
 

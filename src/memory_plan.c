@@ -10,6 +10,11 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1024.0 * 1024.0);
 }
 
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 uint64_t memory_plan_most(const struct memory_plan *plan)
 {
     uint64_t session = plan->kv + plan->state + plan->workspace + plan->strict;
@@ -38,7 +43,7 @@ static struct memory_plan plan_for(const struct question *q, uint32_t n_ctx)
 {
     struct mtp_session_options options = *q->options;
     options.n_ctx = n_ctx;
-    options.n_batch = options.n_batch < n_ctx ? options.n_batch : n_ctx;
+    options.n_batch = smaller(options.n_batch, n_ctx);
     struct memory_plan plan;
     session_plan(q->model, &options, 1, &plan);
     struct backend_memory session = memory_of(q->backend, n_ctx), image = memory_of(q->backend, 0);
@@ -78,7 +83,7 @@ static enum mtp_status refuse(const struct question *q, uint32_t n_ctx, struct m
 {
     struct memory_plan plan = plan_for(q, n_ctx);
     uint32_t best = longest(q, n_ctx);
-    uint32_t least = n_ctx < CONTEXT_STEP ? n_ctx : CONTEXT_STEP;
+    uint32_t least = smaller(n_ctx, CONTEXT_STEP);
     struct memory_plan smallest = plan_for(q, least);
     char advice[96];
     if (best > 0)
@@ -94,9 +99,9 @@ static enum mtp_status refuse(const struct question *q, uint32_t n_ctx, struct m
                     mib(plan.backends + plan.allowance), mib(q->available), advice);
 }
 
-enum mtp_status memory_fit(struct memory_fit *fit, mtp_model *model, const struct backend_source *source,
-                           struct backend *backend, struct mtp_session_options *options, bool given,
-                           struct mtp_error *error)
+enum mtp_status memory_fit(struct memory_fit *fit, const mtp_model *model,
+                           const struct backend_source *source, struct backend *backend,
+                           struct mtp_session_options *options, uint32_t least, struct mtp_error *error)
 {
     struct backend_memory memory = memory_of(backend, 0);
     struct question q = {.model = model, .backend = backend, .options = options};
@@ -105,13 +110,12 @@ enum mtp_status memory_fit(struct memory_fit *fit, mtp_model *model, const struc
         model_image_bytes(model, source, backend, &q.weights, &q.staging, error);
     if (status != MTP_OK)
         return status;
-    uint32_t n_ctx = given ? options->n_ctx : longest(&q, options->n_ctx);
-    if (n_ctx == 0 || !fits(&q, n_ctx)) {
-        uint32_t least = options->n_ctx < CONTEXT_STEP ? options->n_ctx : CONTEXT_STEP;
-        return refuse(&q, given ? n_ctx : least, error);
-    }
+    uint32_t wanted = least == 0 ? options->n_ctx : smaller(least, options->n_ctx);
+    uint32_t n_ctx = longest(&q, options->n_ctx);
+    if (n_ctx < wanted)
+        return refuse(&q, wanted, error);
     options->n_ctx = n_ctx;
-    options->n_batch = options->n_batch < n_ctx ? options->n_batch : n_ctx;
+    options->n_batch = smaller(options->n_batch, n_ctx);
     *fit = (struct memory_fit){plan_for(&q, n_ctx), q.available};
     return MTP_OK;
 }

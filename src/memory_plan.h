@@ -27,17 +27,19 @@ void session_plan(const mtp_model *model, const struct mtp_session_options *opti
                   uint32_t n_sequences, struct memory_plan *plan);
 
 /* On a device: the plan of a session whose backend is open, and what there is for it. Options are
- * complete. Without `given` the context becomes the longest that fits, in steps of CONTEXT_STEP, and no
- * longer than it is; else, or where nothing fits, it is refused with the numbers and what would fit.
- * Batches become no longer than the context. */
+ * complete. With `least` 0 their context is wanted as it is; else it becomes the longest that fits, in steps
+ * of CONTEXT_STEP, no shorter than `least` and no longer than it is. What does not fit is refused with the
+ * numbers and what would. Batches become no longer than the context. */
 enum { CONTEXT_STEP = 256 };
+/* `least` of MTP_DEVICE_AUTO: a GPU that has no room for so much is not taken. */
+enum { AUTO_CONTEXT = 4096 };
 struct memory_fit {
     struct memory_plan plan;
     uint64_t available;
 };
-enum mtp_status memory_fit(struct memory_fit *fit, mtp_model *model, const struct backend_source *source,
-                           struct backend *backend, struct mtp_session_options *options, bool given,
-                           struct mtp_error *error);
+enum mtp_status memory_fit(struct memory_fit *fit, const mtp_model *model,
+                           const struct backend_source *source, struct backend *backend,
+                           struct mtp_session_options *options, uint32_t least, struct mtp_error *error);
 
 /* mtp_fail for an allocation of a backend that gave NULL: a device that has failed says so itself. */
 enum mtp_status backend_fail_memory(struct backend *backend, struct mtp_error *error, const char *what,

@@ -133,7 +133,7 @@ enum mtp_status model_weights_for(mtp_model *model, const struct backend_source 
                                   struct mtp_error *error);
 /* Bytes of the image that they would make, and of what is taken beside while it is made; 0 when it is
  * there. */
-enum mtp_status model_image_bytes(mtp_model *model, const struct backend_source *source,
+enum mtp_status model_image_bytes(const mtp_model *model, const struct backend_source *source,
                                   struct backend *backend, uint64_t *bytes, uint64_t *staging,
                                   struct mtp_error *error);
 void model_free_images(mtp_model *model);

@@ -356,14 +356,15 @@ enum mtp_status model_weights_for(mtp_model *model, const struct backend_source 
     return status;
 }
 
-enum mtp_status model_image_bytes(mtp_model *model, const struct backend_source *source,
+enum mtp_status model_image_bytes(const mtp_model *model, const struct backend_source *source,
                                   struct backend *backend, uint64_t *bytes, uint64_t *staging,
                                   struct mtp_error *error)
 {
+    pthread_mutex_t *lock = &((mtp_model *)model)->pack_lock; /* no model is a constant object */
     *bytes = *staging = 0;
-    pthread_mutex_lock(&model->pack_lock);
+    pthread_mutex_lock(lock);
     bool there = image_of(model, source) != NULL;
-    pthread_mutex_unlock(&model->pack_lock);
+    pthread_mutex_unlock(lock);
     if (there)
         return MTP_OK;
     struct model_image *image = calloc(1, sizeof *image);

@@ -1,6 +1,8 @@
 /* model_info.c - what `mtpgen --info` prints. */
 #include <inttypes.h>
 
+#include "device.h"
+#include "memory_available.h"
 #include "session.h"
 
 static double mib(uint64_t bytes)
@@ -55,21 +57,87 @@ static void print_tensors(const struct gguf *file, FILE *out)
                     type_info(type)->name, counts[type], bytes[type], mib(bytes[type]));
 }
 
+static void print_part(FILE *out, const char *name, uint64_t bytes, const char *more)
+{
+    fprintf(out, "  %-17s %9.1f MiB%s\n", name, mib(bytes), more);
+}
+
+static void print_heading(FILE *out, const struct mtp_session_options *options, const char *where)
+{
+    fprintf(out, "memory%s for %" PRIu32 " positions, batches of %" PRIu32 ", KV %s\n", where, options->n_ctx,
+            options->n_batch, options->kv_type == MTP_KV_F32 ? "f32" : "f16");
+}
+
 static void print_plan(const mtp_model *model, const struct mtp_session_options *options, FILE *out)
 {
     struct memory_plan plan;
+    char text[64];
     session_plan(model, options, 1, &plan);
-    fprintf(out, "memory for %" PRIu32 " positions, batches of %" PRIu32 ", KV %s\n",
-            options->n_ctx, options->n_batch, options->kv_type == MTP_KV_F32 ? "f32" : "f16");
-    fprintf(out, "  weights           %9.1f MiB (mapped, or repacked in place of the mapping)\n",
-            mib(plan.weights));
-    fprintf(out, "  KV cache          %9.1f MiB (%" PRIu64 " bytes a position, taken as used)\n",
-            mib(plan.kv), plan.kv / options->n_ctx);
-    fprintf(out, "  recurrent state   %9.1f MiB\n", mib(plan.state));
-    fprintf(out, "  workspace         %9.1f MiB (for a full batch, taken as used)\n",
-            mib(plan.workspace));
-    uint64_t total = plan.weights + plan.kv + plan.state + plan.workspace;
-    fprintf(out, "  all together      %9.1f MiB\n", mib(total));
+    print_heading(out, options, "");
+    print_part(out, "weights", plan.weights, " (mapped, or repacked in place of the mapping)");
+    snprintf(text, sizeof text, " (%" PRIu64 " bytes a position, taken as used)", plan.kv / options->n_ctx);
+    print_part(out, "KV cache", plan.kv, text);
+    print_part(out, "recurrent state", plan.state, "");
+    print_part(out, "workspace", plan.workspace, " (for a full batch, taken as used)");
+    if (plan.strict > 0)
+        print_part(out, "strict check", plan.strict, "");
+    print_part(out, "all together", plan.weights + plan.kv + plan.state + plan.workspace + plan.strict, "");
+    print_part(out, "available", memory_available(), "");
+}
+
+static void print_device_plan(const struct memory_fit *fit, const struct mtp_session_options *options,
+                              FILE *out)
+{
+    const struct memory_plan *plan = &fit->plan;
+    char text[64];
+    print_heading(out, options, " of the device");
+    print_part(out, "weights", plan->weights, "");
+    snprintf(text, sizeof text, " (%" PRIu64 " bytes a position)", plan->kv / options->n_ctx);
+    print_part(out, "KV cache", plan->kv, text);
+    print_part(out, "recurrent state", plan->state, "");
+    print_part(out, "workspace", plan->workspace, " (for a full batch)");
+    if (plan->strict > 0)
+        print_part(out, "strict check", plan->strict, "");
+    print_part(out, "backend", plan->backends, " (scratch)");
+    print_part(out, "allowance", plan->allowance, " (code, recorded passes, sizes rounded up)");
+    print_part(out, "all together", memory_plan_most(plan), "");
+    print_part(out, "available", fit->available, "");
+}
+
+/* The plan on a device, which is only asked for sizes. */
+static enum mtp_status fit_device(const mtp_model *model, struct mtp_session_options *options, uint32_t least,
+                                  struct memory_fit *fit, struct mtp_error *error)
+{
+    const struct backend_source *source;
+    struct backend *backend = NULL;
+    bool there;
+    enum mtp_status status = device_cuda_source(&source, &there, error);
+    if (status == MTP_OK)
+        status = source->open(source->user, options, &backend, error);
+    if (status == MTP_OK)
+        status = memory_fit(fit, model, source, backend, options, least, error);
+    if (backend != NULL)
+        backend->ops->close(backend);
+    return status;
+}
+
+/* On the device that a session by these options would take. */
+static enum mtp_status print_memory(const mtp_model *model, const struct mtp_session_options *options,
+                                    bool given, FILE *out, struct mtp_error *error)
+{
+    bool automatic = options->device == MTP_DEVICE_AUTO && options->isa == MTP_ISA_AUTO;
+    struct mtp_session_options fitting = *options;
+    struct memory_fit fit;
+    if (automatic || options->device == MTP_DEVICE_CUDA) {
+        uint32_t least = given ? 0 : automatic ? AUTO_CONTEXT : CONTEXT_STEP;
+        enum mtp_status status = fit_device(model, &fitting, least, &fit, automatic ? NULL : error);
+        if (status == MTP_OK)
+            print_device_plan(&fit, &fitting, out);
+        if (status == MTP_OK || !automatic)
+            return status;
+    }
+    print_plan(model, options, out);
+    return MTP_OK;
 }
 
 enum mtp_status mtp_model_print_info(const mtp_model *model,
@@ -91,7 +159,9 @@ enum mtp_status mtp_model_print_info(const mtp_model *model,
     print_tensors(model->file, out);
     if (model->mtp_file != NULL)
         print_tensors(model->mtp_file, out);
-    print_plan(model, &complete, out);
+    status = print_memory(model, &complete, options != NULL && options->n_ctx > 0, out, error);
+    if (status != MTP_OK)
+        return status;
     uint64_t bytes = model_bytes_per_token(model);
     fprintf(out, "one decoded token reads %" PRIu64 " bytes of weights (%.1f MiB)\n", bytes,
             mib(bytes));

@@ -35,7 +35,7 @@ enum mtp_status {
     MTP_ERR_IO = 3,            /* a file cannot be opened, read or written */
     MTP_ERR_FORMAT = 4,        /* not a GGUF file, or a damaged one */
     MTP_ERR_UNSUPPORTED = 5,   /* architecture, tensor type or chat template we do not know; no such device */
-    MTP_ERR_MEMORY = 6,        /* not enough memory */
+    MTP_ERR_MEMORY = 6,        /* not enough memory, of the host or of a device */
     MTP_ERR_CONTEXT = 7,       /* the prompt does not fit the context */
     MTP_ERR_NUMERIC = 8,       /* an infinity or NaN appeared while computing */
     MTP_ERR_STRICT = 9,        /* --strict found a difference, or compared nothing */
@@ -112,8 +112,10 @@ const char *mtp_decoder_flush(mtp_decoder *decoder, size_t *length);
 
 enum mtp_kv_type { MTP_KV_F16 = 0, MTP_KV_F32 = 1 };
 enum mtp_moe_mode { MTP_MOE_GROUPED = 0, MTP_MOE_PER_TOKEN = 1 };
-/* Where a session computes; the text does not depend on it. AUTO is the CPU. CUDA needs a build with that
- * backend and an NVIDIA device (MTP_ERR_UNSUPPORTED); threads and instruction set then do not matter. */
+/* Where a session computes; the text does not depend on it. AUTO is CUDA where the build has that backend,
+ * an NVIDIA device is there that it has code for, the session fits its memory and no instruction set is
+ * asked for; else the CPU (mtp_session_why_cpu). CUDA fails without backend or device
+ * (MTP_ERR_UNSUPPORTED), or memory; threads then do not matter. */
 enum mtp_device { MTP_DEVICE_AUTO = 0, MTP_DEVICE_CPU = 1, MTP_DEVICE_CUDA = 2 };
 enum mtp_isa { MTP_ISA_AUTO = 0, MTP_ISA_SCALAR = 1, MTP_ISA_AVX2 = 2, MTP_ISA_AVX512 = 3 };
 
@@ -124,7 +126,7 @@ enum mtp_strict_mode {
 };
 
 struct mtp_session_options {
-    uint32_t n_ctx;       /* positions; 0 = the model's length */
+    uint32_t n_ctx;       /* positions; 0 = the model's length, on a GPU as much of it as fits */
     uint32_t n_threads;   /* 0 = physical cores this process may use */
     uint32_t n_batch;     /* rows of a prefill chunk; 0 = 512 */
     enum mtp_kv_type kv_type;
@@ -152,6 +154,9 @@ uint32_t mtp_session_n_ctx(const mtp_session *session);
 uint32_t mtp_session_n_threads(const mtp_session *session);
 const char *mtp_session_isa_name(const mtp_session *session); /* "scalar", "avx2", "avx512", "cuda" */
 const char *mtp_session_device_name(const mtp_session *session); /* "cpu", "cuda" */
+/* Why MTP_DEVICE_AUTO took the CPU, in one sentence that lasts as long as the session; "" where there was no
+ * choice to make. *there (may be NULL): a device or driver is there, but could not be used. */
+const char *mtp_session_why_cpu(const mtp_session *session, bool *there);
 /* Logits after the last position, n_vocab floats, valid until the next append; NULL when empty. */
 const float *mtp_session_logits(const mtp_session *session);
 /* Sum modulo 2^64 of a mix of every (index, bits) of those logits: equal logits, equal digest. */

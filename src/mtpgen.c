@@ -150,6 +150,22 @@ static enum mtp_status report_run(struct mtpgen_run *run, enum mtp_status status
     return saved == MTP_OK || failed ? status : saved;
 }
 
+/* What was decided where nothing was asked for: the CPU though there is a GPU, a shorter context. */
+static void say_choices(const struct mtpgen_run *run)
+{
+    const struct mtpgen_options *options = run->options;
+    struct mtp_model_info info;
+    bool there;
+    const char *why = mtp_session_why_cpu(run->session, &there);
+    uint32_t n_ctx = mtp_session_n_ctx(run->session);
+    mtp_model_get_info(run->model, &info);
+    if (why[0] != '\0' && (options->verbose || (there && !options->quiet)))
+        fprintf(stderr, "mtpgen: note: %s; going on on the CPU\n", why);
+    if (options->session.n_ctx == 0 && n_ctx < info.n_ctx_train && !options->quiet)
+        fprintf(stderr, "mtpgen: note: the context is %" PRIu32 " of the model's %" PRIu32
+                " positions, as much as fits the device; see --info\n", n_ctx, info.n_ctx_train);
+}
+
 /* Loads, generates and reports. */
 static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_text *prompt,
                                  bool given, struct mtp_error *error)
@@ -169,6 +185,7 @@ static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_tex
     mtp_model_get_info(run->model, &info);
     run->report.synthetic = info.synthetic;
     choose_sampling(run);
+    say_choices(run);
     if (run->options->verbose)
         say_settings(run);
     if (run->options->chat)

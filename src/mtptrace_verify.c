@@ -102,6 +102,7 @@ static enum mtp_status verify(const struct mtptrace_options *options, struct tok
         .n_threads = options->n_threads,
         .kv_type = h->kv_type,
         .isa = options->isa,
+        .device = MTP_DEVICE_CPU,
     };
     mtp_model *model = NULL;
     mtp_session *session = NULL;

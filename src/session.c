@@ -258,7 +258,8 @@ static enum mtp_status open_backend(struct mtp_session *s, struct mtp_error *err
     struct memory_fit fit;
     enum mtp_status status = s->source->open(s->source->user, &s->options, &s->backend, error);
     if (status == MTP_OK && !s->backend->ops->host_memory)
-        status = memory_fit(&fit, s->model, s->source, s->backend, &s->options, s->context_given, error);
+        status = memory_fit(&fit, s->model, s->source, s->backend, &s->options, s->context_least,
+                            error);
     if (status == MTP_OK)
         status = model_weights_for(s->model, s->source, s->backend, &s->weights, error);
     if (status == MTP_OK && s->options.profile)
@@ -281,9 +282,9 @@ enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error
     return MTP_OK;
 }
 
-enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struct backend_source *source,
-                                const struct mtp_session_options *options, uint32_t n_sequences,
-                                struct mtp_error *error)
+static enum mtp_status open_on(mtp_session **out, mtp_model *model, const struct backend_source *source,
+                               const struct mtp_session_options *options, uint32_t n_sequences,
+                               uint32_t context_least, struct mtp_error *error)
 {
     *out = NULL;
     struct mtp_session_options complete;
@@ -296,7 +297,7 @@ enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struc
     s->model = model;
     s->source = source;
     s->options = complete;
-    s->context_given = options != NULL && options->n_ctx > 0;
+    s->context_least = options != NULL && options->n_ctx > 0 ? 0 : context_least;
     s->n_sequences = n_sequences;
     status = open_backend(s, error);
     if (status == MTP_OK)
@@ -311,14 +312,48 @@ enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struc
     return MTP_OK;
 }
 
+enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struct backend_source *source,
+                                const struct mtp_session_options *options, uint32_t n_sequences,
+                                struct mtp_error *error)
+{
+    return open_on(out, model, source, options, n_sequences, CONTEXT_STEP, error);
+}
+
+/* On a GPU if there is one that takes the model, else on the CPU. */
+static enum mtp_status open_anywhere(mtp_session **out, mtp_model *model,
+                                     const struct mtp_session_options *options, uint32_t n_sequences,
+                                     struct mtp_error *error)
+{
+    const struct backend_source *source;
+    struct mtp_error why = {MTP_OK, ""};
+    bool there = false;
+    enum mtp_status status = MTP_ERR_UNSUPPORTED;
+    if (options == NULL || options->isa == MTP_ISA_AUTO)
+        status = device_cuda_source(&source, &there, &why);
+    if (status == MTP_OK) {
+        there = true;
+        status = open_on(out, model, source, options, n_sequences, AUTO_CONTEXT, &why);
+    }
+    if (status == MTP_ERR_UNSUPPORTED || status == MTP_ERR_MEMORY || status == MTP_ERR_DEVICE) {
+        device_source(MTP_DEVICE_CPU, &source, NULL);
+        status = session_open_on(out, model, source, options, n_sequences, error);
+        if (status != MTP_OK)
+            return status;
+        (*out)->why_cpu = why;
+        (*out)->gpu_there = there;
+    }
+    return status == MTP_OK ? MTP_OK : mtp_fail(error, status, "%s", why.message);
+}
+
 enum mtp_status session_open(mtp_session **out, mtp_model *model,
                              const struct mtp_session_options *options, uint32_t n_sequences,
                              struct mtp_error *error)
 {
     const struct backend_source *source;
     *out = NULL;
-    enum mtp_status status =
-        device_source(options != NULL ? options->device : MTP_DEVICE_AUTO, &source, error);
+    if (options == NULL || options->device == MTP_DEVICE_AUTO)
+        return open_anywhere(out, model, options, n_sequences, error);
+    enum mtp_status status = device_source(options->device, &source, error);
     return status != MTP_OK ? status
                             : session_open_on(out, model, source, options, n_sequences, error);
 }

@@ -27,7 +27,7 @@ struct mtp_session {
     struct backend *backend;
     const struct model_weights *weights; /* in the backend's memory */
     struct mtp_session_options options; /* every default filled in */
-    bool context_given;                 /* not the model's own length, or what fits a device */
+    uint32_t context_least;             /* 0: it was given; else a device may have it as short as this */
     uint32_t n_sequences;
     struct layer_state *layers;         /* [n_layers] */
     struct arena kv_arena, work_arena;
@@ -42,6 +42,8 @@ struct mtp_session {
     uint32_t *lengths;                  /* [n_sequences] */
     bool have_logits;                   /* sequence 0 has logits after its last position... */
     uint32_t logits_row;                /* ...in this row of work.logits */
+    struct mtp_error why_cpu;           /* why MTP_DEVICE_AUTO took the CPU; no message: it did not... */
+    bool gpu_there;                     /* ...though a device or driver is there */
     bool broken;                        /* a fault left the state undefined */
     uint64_t rows, passes;
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */

@@ -30,6 +30,13 @@ const char *mtp_session_device_name(const mtp_session *session)
     return session->source->name;
 }
 
+const char *mtp_session_why_cpu(const mtp_session *session, bool *there)
+{
+    if (there != NULL)
+        *there = session->gpu_there;
+    return session->why_cpu.message;
+}
+
 const float *mtp_session_logits(const mtp_session *session)
 {
     return session->have_logits ? session_logits(session) : NULL;

@@ -38,7 +38,8 @@ static struct memory_fit fit_of(mtp_model *model, const struct mtp_session_optio
     struct backend *backend;
     assert_int_equal(session_complete_options(model, options, &complete, &error), MTP_OK);
     assert_int_equal(device.source.open(&device, &complete, &backend, &error), MTP_OK);
-    if (memory_fit(&fit, model, &device.source, backend, &complete, options->n_ctx > 0, &error) != MTP_OK)
+    if (memory_fit(&fit, model, &device.source, backend, &complete,
+                   options->n_ctx > 0 ? 0 : CONTEXT_STEP, &error) != MTP_OK)
         fail_msg("%s", error.message);
     backend->ops->close(backend);
     return fit;

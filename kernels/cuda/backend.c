@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/explain.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/recorder.h"
@@ -50,8 +51,7 @@ static void check(struct cuda_backend *cuda, cudaError_t status, const char *ope
     if (status == cudaSuccess || cuda->failed)
         return;
     cuda->failed = true;
-    snprintf(cuda->error.text, sizeof cuda->error.text, "CUDA device %d, layer %d: %s failed: %s",
-             cuda->device, (int)cuda->base.layer, operation, cudaGetErrorString(status));
+    cuda_explain(&cuda->error, cuda->device, (int)cuda->base.layer, operation, status);
 }
 
 /* False when nothing more can be done. The current device is a property of the calling thread. */
@@ -453,15 +453,17 @@ static const struct ops cuda_ops = {
     .close = cuda_close,
 };
 
-int cuda_device_count(struct cuda_message *why)
+int cuda_device_count(bool *there, struct cuda_message *why)
 {
-    int n = 0;
+    int n = 0, driver = 0;
     cudaError_t status = cudaGetDeviceCount(&n);
+    *there = true;
     if (status == cudaSuccess && n > 0)
         return n;
     (void)cudaGetLastError();
-    snprintf(why->text, sizeof why->text, "no CUDA device: %s",
-             status == cudaSuccess ? "the driver offers none" : cudaGetErrorString(status));
+    if (cudaDriverGetVersion(&driver) != cudaSuccess)
+        driver = 0;
+    cuda_explain_absence(why, there, status, driver);
     return 0;
 }
 
@@ -471,7 +473,7 @@ static void try_device(struct cuda_backend *cuda)
     struct backend *backend = &cuda->base;
     float *x = cuda_alloc(backend, sizeof *x, MEMORY_WHOLE);
     if (x == NULL) {
-        check(cuda, cudaErrorMemoryAllocation, "making room");
+        check(cuda, cudaErrorMemoryAllocation, "a first launch");
         return;
     }
     add(backend, &(struct add_args){x, x, x, 1, 1});
@@ -483,14 +485,15 @@ static void make_landing(struct cuda_backend *cuda)
 {
     if (!enter(cuda))
         return;
-    check(cuda, cudaMallocHost((void **)&cuda->landing, sizeof *cuda->landing), "making room on the host");
+    check(cuda, cudaMallocHost((void **)&cuda->landing, sizeof *cuda->landing), "page-locked memory of the host");
     for (int i = 0; i < PASS_MARKS; i++)
         check(cuda, cudaEventCreate(&cuda->marks[i]), "making a mark of time");
 }
 
 struct backend *cuda_backend_open(int device, struct cuda_message *message)
 {
-    int n = cuda_device_count(message);
+    bool there;
+    int n = cuda_device_count(&there, message);
     if (n == 0)
         return NULL;
     if (device < 0 || device >= n) {
@@ -500,7 +503,7 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     }
     struct cuda_backend *cuda = calloc(1, sizeof *cuda);
     if (cuda == NULL) {
-        snprintf(message->text, sizeof message->text, "memory is short");
+        *message = (struct cuda_message){"not enough memory for a CUDA backend", true};
         return NULL;
     }
     cuda->base.ops = &cuda_ops;
@@ -512,7 +515,7 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     cuda->scratch.bytes = scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
     if (cuda->record == NULL || cuda->scratch.data == NULL)
-        check(cuda, cudaErrorMemoryAllocation, "making room");
+        check(cuda, cudaErrorMemoryAllocation, "a backend");
     make_landing(cuda);
     cuda_clear_fault(&cuda->base);
     try_device(cuda);

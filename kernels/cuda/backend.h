@@ -7,11 +7,13 @@
 
 /* What went wrong, in one sentence. */
 struct cuda_message {
-    char text[256];
+    char text[512];
+    bool memory; /* it is memory that is short */
 };
 
-/* Devices that the driver offers; 0 without a driver, and then why has the reason. */
-int cuda_device_count(struct cuda_message *why);
+/* Devices that can be asked for. Where that is 0, why has the reason, and *there is whether a driver is
+ * installed all the same. */
+int cuda_device_count(bool *there, struct cuda_message *why);
 
 /* A backend on a device counted from 0; NULL and a message when there is no such device, it is not one
  * of those this build has code for, or memory is short. Used by one thread at a time. */

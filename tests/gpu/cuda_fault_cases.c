@@ -159,7 +159,7 @@ void memory_cases(struct two_backends *t)
 
 void error_cases(struct two_backends *t)
 {
-    struct cuda_message message = {""};
+    struct cuda_message message = {"", false};
     begin_case(t, false, 1, "attention over more than there is room for");
     t->comparisons += 3;
     struct backend *other = cuda_backend_open(0, &message);

@@ -78,7 +78,8 @@ int main(int argc, char **argv)
     bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
     const char *only = argc > 1 + quick ? argv[1 + quick] : NULL;
     struct cuda_message why;
-    if (cuda_device_count(&why) == 0) {
+    bool there;
+    if (cuda_device_count(&there, &why) == 0) {
         printf("%s\n", why.text);
         return 77;
     }

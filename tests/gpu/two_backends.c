@@ -23,7 +23,7 @@ bool two_backends_open(struct two_backends *t, uint32_t n_ctx)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t n_threads = processors < 1 ? 1 : processors > 16 ? 16 : (uint32_t)processors;
-    struct cuda_message message = {""};
+    struct cuda_message message = {"", false};
     memset(t, 0, sizeof *t);
     t->scalar = cpu_backend_open(cpu_kernels_scalar(), 1);
     t->fast = cpu_backend_open(cpu_kernels_best(), n_threads);
