@@ -18,7 +18,7 @@ const struct mtpgen_option mtpgen_own_options[] = {
              "GGUF file to run (the first part of a split one)"),
     OWN_TEXT("--mtp-model", "FILE", GROUP_MODEL, mtp_path,
              "companion GGUF file that holds the MTP block only"),
-    { "-c, --ctx-size", "N", GROUP_MODEL, KIND_U32, "positions of context; 0 = the model's length",
+    { "-c, --ctx-size", "N", GROUP_MODEL, KIND_U32, "positions of context; 0 = the model's, or what fits a GPU",
       SESSION(n_ctx), 0, 16777216 },
     OWN_CHOICE("--kv", "f16|f32", GROUP_MODEL, kv_type, "type of the KV cache; f16"),
 
@@ -68,7 +68,7 @@ const struct mtpgen_option mtpgen_own_options[] = {
     OWN_CHOICE("--moe", "grouped|per-token", GROUP_COMPUTING, moe_mode,
                "read experts once a chunk or once a token; same text"),
     OWN_CHOICE("--device", "auto|cpu|cuda", GROUP_COMPUTING, device,
-               "where to compute; auto is the CPU; same text"),
+               "where to compute; auto: the GPU if it can; same text"),
     OWN_CHOICE("--isa", "auto|scalar|avx2|avx512", GROUP_COMPUTING, isa, "instruction set; same text"),
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
@@ -133,8 +133,9 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     HONOURED("--chat-template-kwargs", "JSON", mtpgen_apply_template_kwargs,
              "{\"enable_thinking\": true or false} as --think, --no-think; others are refused"),
     HONOURED_SET("--no-perf", quiet, "as --quiet"),
+    HONOURED("-ngl, --gpu-layers, --n-gpu-layers", "N", mtpgen_apply_gpu_layers,
+             "0 as --device cpu; any other: all of the model runs on one device, see --device"),
 
-    NOTED("-ngl, --gpu-layers, --n-gpu-layers", "N", ONE_DEVICE),
     NOTED("-sm, --split-mode", "MODE", ONE_DEVICE),
     NOTED("-ts, --tensor-split", "LIST", ONE_DEVICE),
     NOTED("-mg, --main-gpu", "N", ONE_DEVICE),
@@ -145,7 +146,7 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     NOTED("-nkvo, --no-kv-offload", NULL, ONE_DEVICE),
     NOTED("--no-op-offload", NULL, ONE_DEVICE),
     NOTED("--no-host", NULL, ONE_DEVICE),
-    NOTED("-fit, --fit", "[on|off]", "memory is taken only as it is used; see --info"),
+    NOTED("-fit, --fit", "[on|off]", "without -c the context is what fits a GPU; see --info"),
     NOTED("-fa, --flash-attn", "[on|off|auto]", "attention has one definition here"),
     NOTED("-ub, --ubatch-size", "N", "--batch alone sets the chunks of prefill"),
     NOTED("-tb, --threads-batch", "N", "-t sets the threads of prefill and decoding"),

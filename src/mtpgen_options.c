@@ -209,6 +209,14 @@ enum mtp_status mtpgen_apply_spec_n_max(struct mtpgen_options *options, const ch
     return MTP_OK;
 }
 
+enum mtp_status mtpgen_apply_gpu_layers(struct mtpgen_options *options, const char *name,
+                                        const char *value, struct mtp_error *error)
+{
+    (void)name, (void)error;
+    options->no_gpu_layers = strcmp(value, "0") == 0;
+    return MTP_OK;
+}
+
 enum mtp_status mtpgen_apply_spec_type(struct mtpgen_options *options, const char *name,
                                        const char *value, struct mtp_error *error)
 {
@@ -461,6 +469,8 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
     options->session.moe_mode = (enum mtp_moe_mode)options->moe_mode;
     options->session.isa = (enum mtp_isa)options->isa;
     options->session.device = (enum mtp_device)options->device;
+    if (options->no_gpu_layers && options->session.device == MTP_DEVICE_AUTO)
+        options->session.device = MTP_DEVICE_CPU;
     if (options->prompt != NULL && options->prompt_file != NULL)
         return mtpgen_fail(error, MTP_ERR_USAGE, "give -p or -f, not both");
     if (options->system != NULL && options->system_file != NULL)

@@ -35,6 +35,7 @@ struct mtpgen_options {
     int kv_type, moe_mode, isa, device; /* enum values; -1 for kv_type: not given by --kv */
     int k_type, v_type;              /* -ctk, -ctv; -1: not given */
     int32_t spec_n_max;              /* --spec-draft-n-max; -1: not given */
+    bool no_gpu_layers;              /* -ngl 0 */
     int spec_type;                   /* --spec-type: 0 none, 1 draft-mtp; -1: not given */
 };
 
@@ -124,6 +125,8 @@ enum mtp_status mtpgen_apply_strict(struct mtpgen_options *, const char *, const
 enum mtp_status mtpgen_apply_spec_n_max(struct mtpgen_options *, const char *, const char *,
                                         struct mtp_error *);
 enum mtp_status mtpgen_apply_cache_type(struct mtpgen_options *, const char *, const char *,
+                                        struct mtp_error *);
+enum mtp_status mtpgen_apply_gpu_layers(struct mtpgen_options *, const char *, const char *,
                                         struct mtp_error *);
 enum mtp_status mtpgen_apply_spec_type(struct mtpgen_options *, const char *, const char *,
                                        struct mtp_error *);

@@ -124,6 +124,7 @@ int main(int argc, char **argv)
     mtp_session *session = NULL;
     struct mtp_error error = {MTP_OK, ""};
     a.session.draft = a.generation.n_draft != 0;
+    a.session.device = MTP_DEVICE_CPU;
     enum mtp_status status = mtp_model_open(&model, a.files[1], &model_options, &error);
     if (status == MTP_OK)
         status = mtp_session_open(&session, model, &a.session, &error);

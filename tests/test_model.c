@@ -38,7 +38,7 @@ static enum mtp_status try_toy(const struct toy *toy, struct mtp_error *error)
     toy_save(toy, path);
     mtp_model *model = NULL;
     mtp_session *session = NULL;
-    const struct mtp_session_options options = {.n_threads = 1};
+    const struct mtp_session_options options = {.n_threads = 1, .device = MTP_DEVICE_CPU};
     const int32_t ids[] = {65, 66, 67};
     memset(error, 0, sizeof *error);
     enum mtp_status status = mtp_model_open(&model, path, NULL, error);
@@ -245,7 +245,7 @@ static void a_model_damaged_at_any_byte_of_its_description_never_crashes(void **
         changed = (uint8_t)(old ^ (1u << (at % 8)));
         assert_int_equal(pwrite(file, &changed, 1, at), 1);
         mtp_session *session = NULL;
-        const struct mtp_session_options options = {.n_threads = 1, .n_ctx = 8};
+        const struct mtp_session_options options = {.n_threads = 1, .n_ctx = 8, .device = MTP_DEVICE_CPU};
         const int32_t ids[] = {1, 2};
         enum mtp_status status = mtp_model_open(&model, path, NULL, &error);
         if (status == MTP_OK)

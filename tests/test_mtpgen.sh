@@ -67,7 +67,7 @@ run -m "$model" -f "$scratch/latin1" -n 4
 check "a prompt that is no UTF-8 is read as bytes" status_is 0 'length'
 run -m "$model" -p "$prompt" -n 4 -ngl 99 -fa on -ctk f16 -ctv f16 --jinja -no-cnv \
     --spec-type draft-mtp --spec-draft-n-max 3 --no-mmap --color on -ub 64
-check "a command line pasted from llama.cpp runs" status_is 0 'note: -ngl ' 'note: --jinja '
+check "a command line pasted from llama.cpp runs" status_is 0 'note: -fa ' 'note: --jinja '
 
 # ---- chat and info ------------------------------------------------------------------------------
 

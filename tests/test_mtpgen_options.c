@@ -341,8 +341,19 @@ static void a_value_that_may_be_left_out_is_taken_only_when_it_is_one(void **sta
     assert_string_equal(options.prompt, "x");
     assert_int_equal(parse("-fa=on"), MTP_ERR_USAGE);
     assert_int_equal(parse("--flash-attn=on"), MTP_OK);
-    assert_int_equal(parse("-q", "-ngl", "99"), MTP_OK);
+    assert_int_equal(parse("-q", "-sm", "none"), MTP_OK);
     assert_string_equal(notes, ""); /* quiet */
+}
+
+static void no_gpu_layers_is_the_cpu(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-ngl", "99"), MTP_OK);
+    assert_int_equal(options.session.device, MTP_DEVICE_AUTO);
+    assert_int_equal(parse("--n-gpu-layers", "0"), MTP_OK);
+    assert_int_equal(options.session.device, MTP_DEVICE_CPU);
+    assert_int_equal(parse("-ngl", "0", "--device", "cuda"), MTP_OK);
+    assert_int_equal(options.session.device, MTP_DEVICE_CUDA);
 }
 
 static void honoured_options_do_what_they_say(void **state)
@@ -532,6 +543,7 @@ int main(void)
         cmocka_unit_test(every_option_of_llama_cpp_is_handled_as_its_category_says),
         cmocka_unit_test(every_refusal_names_an_option_of_ours),
         cmocka_unit_test(a_value_that_may_be_left_out_is_taken_only_when_it_is_one),
+        cmocka_unit_test(no_gpu_layers_is_the_cpu),
         cmocka_unit_test(honoured_options_do_what_they_say),
         cmocka_unit_test(no_name_stands_for_two_options),
         cmocka_unit_test(the_page_for_llama_cpp_users_lists_exactly_what_the_table_has),

@@ -91,7 +91,7 @@ check "and is verified with it" gives 0 'verified: 24 tokens'
 run verify "$scratch/companion" -m "$small/moe-q8_0-trunk.gguf"
 check "but not without" fails_with 2 'another model' '--mtp-model'
 
-"$TEST_BUILDDIR/mtpgen" -t 1 -m "$reference" -p 'It was a dark and stormy night' -n 64 \
+"$TEST_BUILDDIR/mtpgen" -t 1 --device cpu -m "$reference" -p 'It was a dark and stormy night' -n 64 \
     --ignore-eos --draft 5 -q --trace "$scratch/mtpgen" >"$out" 2>"$err" </dev/null
 run diff "$golden/reference-prose.trace" "$scratch/mtpgen"
 check "what mtpgen --trace records equals the golden run" gives 0 'equal: 64 tokens' 'drafts  '

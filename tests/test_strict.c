@@ -144,7 +144,8 @@ static void a_flip_of_no_known_operation_is_refused(void **state)
     static const char *const texts[] = {"", "matmul", "matmul:", "matmul:x", "nothing:1", ":1"};
     mtp_model *model = fixture_model("tests/golden/models/moe-f32.gguf");
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        const struct mtp_session_options options = {.n_ctx = 16, .test_flip = texts[i]};
+        const struct mtp_session_options options = {.n_ctx = 16, .test_flip = texts[i],
+                                                    .device = MTP_DEVICE_CPU};
         mtp_session *session = NULL;
         struct mtp_error error;
         assert_int_equal(mtp_session_open(&session, model, &options, &error), MTP_ERR_USAGE);
