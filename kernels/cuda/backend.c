@@ -10,6 +10,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/recorder.h"
+#include "kernels/cuda/stager.h"
 
 static const char *const faulty_names[] = {
     [CUDA_QUANTIZE] = "quantize",   [CUDA_RMS_NORM] = "rms_norm", [CUDA_KV_STORE] = "kv_store",
@@ -22,6 +23,9 @@ struct landing {
     unsigned long long record;
     uint8_t bytes[LANDING_BYTES];
 };
+
+/* From so many bytes on, an upload is large (stager.h). */
+enum { STAGED_BYTES = 8 << 20 };
 
 struct cuda_backend {
     struct backend base;
@@ -36,6 +40,7 @@ struct cuda_backend {
     struct cuda_scratch scratch;
     struct backend_counters counters;
     struct recorder recorder;
+    struct stager *stager;     /* of large uploads, while they go on */
     bool failed;
     struct cuda_message error; /* the first, once failed */
 };
@@ -135,9 +140,8 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
     check(cuda, cuda_launch_expert_matmul(args, cuda->stream), "expert_matmul");
 }
 
-static void cuda_synchronize(struct backend *backend)
+static void wait_for_stream(struct cuda_backend *cuda)
 {
-    struct cuda_backend *cuda = self(backend);
     if (!enter(cuda))
         return;
     if (!cuda->looked && cuda->landing != NULL)
@@ -146,6 +150,16 @@ static void cuda_synchronize(struct backend *backend)
     check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
     cuda->counters.waits++;
     cuda->looked = cuda->landing != NULL;
+}
+
+static void cuda_synchronize(struct backend *backend)
+{
+    struct cuda_backend *cuda = self(backend);
+    wait_for_stream(cuda);
+    if (cuda->stager != NULL) {
+        stager_close(cuda->stager);
+        cuda->stager = NULL;
+    }
 }
 
 /* ---- packed weights ---------------------------------------------------------------------- */
@@ -192,7 +206,7 @@ static void cuda_free(struct backend *backend, void *memory, size_t bytes)
     (void)bytes;
     if (memory == NULL)
         return;
-    cuda_synchronize(backend); /* operations under way may use it */
+    wait_for_stream(cuda); /* operations under way may use it */
     if (cudaSetDevice(cuda->device) == cudaSuccess)
         check(cuda, cudaFree(memory), "freeing memory");
 }
@@ -205,16 +219,30 @@ static void move(struct backend *backend, void *dst, const void *src, size_t byt
         check(cuda, cudaMemcpyAsync(dst, src, bytes, kind, cuda->stream), operation);
 }
 
+/* Large uploads follow each other: what they go through stays until the backend is waited for. */
+static bool upload_staged(struct cuda_backend *cuda, void *dst, const void *src, size_t bytes)
+{
+    if (bytes < STAGED_BYTES || !enter(cuda))
+        return false;
+    if (cuda->stager == NULL)
+        cuda->stager = stager_open();
+    if (cuda->stager != NULL)
+        check(cuda, stager_upload(cuda->stager, cuda->stream, dst, src, bytes), "upload");
+    return cuda->stager != NULL;
+}
+
 /* The host's memory may be page-locked, and then the copy may still be under way. */
 static void cuda_upload(struct backend *backend, void *dst, const void *src, size_t bytes)
 {
+    if (upload_staged(self(backend), dst, src, bytes))
+        return;
     move(backend, dst, src, bytes, cudaMemcpyHostToDevice, "upload");
     struct cudaPointerAttributes attributes;
     if (bytes == 0 || self(backend)->failed)
         return;
     cudaError_t status = cudaPointerGetAttributes(&attributes, src);
     if (status != cudaSuccess || attributes.type != cudaMemoryTypeUnregistered)
-        cuda_synchronize(backend);
+        wait_for_stream(self(backend));
     (void)cudaGetLastError();
 }
 
@@ -398,6 +426,7 @@ static void cuda_close(struct backend *backend)
             if (cuda->marks[i] != NULL)
                 cudaEventDestroy(cuda->marks[i]);
         cudaFreeHost(cuda->landing);
+        stager_close(cuda->stager);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
