@@ -31,7 +31,7 @@ uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_opt
 uint64_t mtp_state_row_bytes(const mtp_model *model)
 {
     const struct hparams *h = &model->hparams;
-    return queue_bytes(model) + (2 * (uint64_t)h->n_embd + h->n_vocab) * sizeof(float) + sizeof(int32_t);
+    return queue_bytes(model) + (2 * (uint64_t)h->n_embd + h->n_vocab) * sizeof(float);
 }
 
 static bool allocate(mtp_session *s, struct mtp_state *m)

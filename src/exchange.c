@@ -49,7 +49,8 @@ enum mtp_status exchange_open(mtp_session *session, struct mtp_error *error)
         enough = ex->logits != NULL && ex->logits_rows != NULL;
     }
     if (!enough)
-        return mtp_fail_memory(error, "the rows of a batch", logits * sizeof *ex->logits);
+        return backend_fail_memory(session->backend, error, "the rows of a batch",
+                                   logits * sizeof *ex->logits);
     forget_logits(ex);
     return MTP_OK;
 }
