@@ -7,8 +7,8 @@
 
 #include "kernels/cpu/parallel.h"
 
-/* Measured (docs/performance.md): more threads or larger buffers are no faster. */
-enum { BUFFERS = 2, BUFFER_BYTES = 16 << 20, PIECE_BYTES = 256 << 10, MOST_THREADS = 8 };
+/* Measured on a host with 16 processors (docs/performance.md): more threads are no faster. */
+enum { BUFFERS = 4, BUFFER_BYTES = 16 << 20, PIECE_BYTES = 256 << 10, MOST_THREADS = 8 };
 
 struct stager {
     uint8_t *buffers[BUFFERS];
