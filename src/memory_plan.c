@@ -129,6 +129,6 @@ enum mtp_status backend_fail_memory(struct backend *backend, struct mtp_error *e
     if (backend->ops->host_memory)
         return mtp_fail_memory(error, what, bytes);
     return mtp_fail(error, MTP_ERR_MEMORY,
-                    "not enough memory on the device for %s: %.1f MiB wanted, %.1f MiB free", what, mib(bytes),
-                    mib(memory_of(backend, 0).free));
+                    "not enough memory on the device for %s: %.1f MiB wanted, %.1f MiB free", what,
+                    mib(bytes), mib(memory_of(backend, 0).free));
 }

@@ -8,6 +8,8 @@
 
 /* Bytes of the file that are on the device at a time to be packed, and that are uploaded at once. */
 enum { STAGING_BYTES = 64 << 20 };
+/* Experts packed at once: more make no larger pieces of consequence. */
+enum { MOST_EXPERTS = 24 };
 
 /* What has been given a place: tables may be bound twice. */
 struct placed {
@@ -145,9 +147,27 @@ static size_t rows_at_once(const struct weight *w)
     return rows < w->n_out ? rows : w->n_out;
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Small experts that follow each other in the file go together: a model has thousands of them. */
+static size_t experts_at_once(const struct weight *w)
+{
+    size_t bytes = w->n_out * w->row_bytes, most = smaller(STAGING_BYTES / bytes, MOST_EXPERTS);
+    return w->expert_bytes == bytes && most > 1 ? smaller(most, w->n_experts) : 1;
+}
+
+static size_t staging_bytes(const struct weight *w)
+{
+    size_t experts = experts_at_once(w);
+    return experts > 1 ? experts * w->expert_bytes : rows_at_once(w) * w->row_bytes;
+}
+
 static void measure_matrix(struct model_image *image, struct weight *w)
 {
-    size_t packed = packed_bytes(image, w), staging = packed > 0 ? rows_at_once(w) * w->row_bytes : 0;
+    size_t packed = packed_bytes(image, w), staging = packed > 0 ? staging_bytes(w) : 0;
     bool fresh;
     place(image, w->data, packed > 0, packed > 0 ? packed : weight_bytes(w), &fresh);
     if (image->staging.size < staging)
@@ -170,8 +190,12 @@ static void upload_vector(struct model_image *image, const float **vector, size_
 static void upload_rows(struct model_image *image, const struct weight *w, uint8_t *device)
 {
     struct backend *backend = image->backend;
-    size_t bytes = w->n_out * w->row_bytes;
-    for (size_t e = 0; e < w->n_experts; e++)
+    size_t bytes = w->n_out * w->row_bytes, n = w->n_experts;
+    if (w->expert_bytes == bytes) {
+        bytes *= n;
+        n = 1;
+    }
+    for (size_t e = 0; e < n; e++)
         for (size_t at = 0; at < bytes; at += STAGING_BYTES) {
             size_t left = bytes - at;
             backend->ops->upload(backend, device + e * bytes + at,
@@ -180,18 +204,26 @@ static void upload_rows(struct model_image *image, const struct weight *w, uint8
         }
 }
 
-static void pack_pieces(struct model_image *image, const struct weight *w, uint8_t *device)
+/* n rows, which follow each other in the file from row `first` of expert e on. */
+static void pack_rows(struct model_image *image, const struct weight *w, size_t e, size_t first, size_t n,
+                      uint8_t *device)
 {
     struct backend *backend = image->backend;
-    size_t together = rows_at_once(w);
-    for (size_t e = 0; e < w->n_experts; e++)
-        for (size_t first = 0; first < w->n_out; first += together) {
-            size_t left = w->n_out - first, n = left < together ? left : together;
-            const uint8_t *rows = (const uint8_t *)w->data + e * w->expert_bytes + first * w->row_bytes;
-            backend->ops->upload(backend, image->staging.base, rows, n * w->row_bytes);
-            const struct pack_args args = {*w, image->staging.base, e * w->n_out + first, n, device};
-            backend->ops->pack(backend, &args);
-        }
+    const uint8_t *rows = (const uint8_t *)w->data + e * w->expert_bytes + first * w->row_bytes;
+    backend->ops->upload(backend, image->staging.base, rows, n * w->row_bytes);
+    const struct pack_args args = {*w, image->staging.base, e * w->n_out + first, n, device};
+    backend->ops->pack(backend, &args);
+}
+
+static void pack_pieces(struct model_image *image, const struct weight *w, uint8_t *device)
+{
+    size_t experts = experts_at_once(w), together = rows_at_once(w);
+    for (size_t e = 0; e < w->n_experts; e += experts)
+        if (experts > 1)
+            pack_rows(image, w, e, 0, smaller(experts, w->n_experts - e) * w->n_out, device);
+        else
+            for (size_t first = 0; first < w->n_out; first += together)
+                pack_rows(image, w, e, first, smaller(together, w->n_out - first), device);
 }
 
 static void upload_matrix(struct model_image *image, struct weight *w)

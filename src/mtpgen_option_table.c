@@ -18,8 +18,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
              "GGUF file to run (the first part of a split one)"),
     OWN_TEXT("--mtp-model", "FILE", GROUP_MODEL, mtp_path,
              "companion GGUF file that holds the MTP block only"),
-    { "-c, --ctx-size", "N", GROUP_MODEL, KIND_U32, "positions of context; 0 = the model's, or what fits a GPU",
-      SESSION(n_ctx), 0, 16777216 },
+    { "-c, --ctx-size", "N", GROUP_MODEL, KIND_U32,
+      "positions of context; 0 = the model's, or what fits a GPU", SESSION(n_ctx), 0, 16777216 },
     OWN_CHOICE("--kv", "f16|f32", GROUP_MODEL, kv_type, "type of the KV cache; f16"),
 
     OWN_TEXT("-p, --prompt", "TEXT", GROUP_TEXT, prompt,

@@ -514,7 +514,8 @@ static void make_landing(struct cuda_backend *cuda)
 {
     if (!enter(cuda))
         return;
-    check(cuda, cudaMallocHost((void **)&cuda->landing, sizeof *cuda->landing), "page-locked memory of the host");
+    check(cuda, cudaMallocHost((void **)&cuda->landing, sizeof *cuda->landing),
+          "page-locked memory of the host");
     for (int i = 0; i < PASS_MARKS; i++)
         check(cuda, cudaEventCreate(&cuda->marks[i]), "making a mark of time");
 }

@@ -49,8 +49,8 @@ void cuda_explain(struct cuda_message *message, int device, int layer, const cha
     else if (status == cudaErrorMemoryAllocation)
         explain_memory(message, device, operation);
     else
-        snprintf(message->text, sizeof message->text, "CUDA device %d, layer %d: %s failed: %s", device, layer,
-                 operation, cudaGetErrorString(status));
+        snprintf(message->text, sizeof message->text, "CUDA device %d, layer %d: %s failed: %s", device,
+                 layer, operation, cudaGetErrorString(status));
     (void)cudaGetLastError(); /* it has been told */
 }
 

@@ -86,7 +86,8 @@ cudaError_t stager_upload(struct stager *stager, cudaStream_t stream, void *dst,
         if (status != cudaSuccess)
             return status;
         const struct filling filling = {stager->buffers[i], (const uint8_t *)src + at, n};
-        parallel_ranges(stager->pool, (int64_t)((n + PIECE_BYTES - 1) / PIECE_BYTES), 1, fill_pieces, &filling);
+        size_t pieces = (n + PIECE_BYTES - 1) / PIECE_BYTES;
+        parallel_ranges(stager->pool, (int64_t)pieces, 1, fill_pieces, &filling);
         status = cudaMemcpyAsync((uint8_t *)dst + at, stager->buffers[i], n, cudaMemcpyHostToDevice, stream);
         if (status == cudaSuccess)
             status = cudaEventRecord(stager->copied[i], stream);

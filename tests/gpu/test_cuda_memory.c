@@ -66,7 +66,8 @@ static enum mtp_status steps(mtp_session *session, uint32_t n, int32_t n_draft)
     return status;
 }
 
-static enum mtp_status begin(mtp_session **session, const struct mtp_session_options *options, size_t n_prompt)
+static enum mtp_status begin(mtp_session **session, const struct mtp_session_options *options,
+                             size_t n_prompt)
 {
     static int32_t ids[600];
     enum mtp_status status = session_open_on(session, model, source, options, 1, &error);
