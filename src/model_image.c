@@ -9,7 +9,7 @@
 /* Bytes of the file that are on the device at a time to be packed, and that are uploaded at once. */
 enum { STAGING_BYTES = 64 << 20 };
 /* Experts packed at once: more make no larger pieces of consequence. */
-enum { MOST_EXPERTS = 24 };
+enum { MOST_EXPERTS = 12 };
 
 /* What has been given a place: tables may be bound twice. */
 struct placed {

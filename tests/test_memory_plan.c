@@ -157,8 +157,8 @@ static void what_does_not_fit_is_refused_with_the_numbers(void **state)
     const double mib = 1024.0 * 1024.0;
     snprintf(text, sizeof text,
              "a context of 2048 positions needs %.1f MiB of the device's memory (weights %.1f, KV "
-             "cache %.1f, recurrent state %.1f, workspace %.1f, strict check 0.0, backend %.1f), and %.1f are "
-             "free:",
+             "cache %.1f, recurrent state %.1f, workspace %.1f, strict check 0.0, backend %.1f), and %.1f "
+             "are free:",
              (double)memory_plan_most(&plan) / mib, (double)plan.weights / mib, (double)plan.kv / mib,
              (double)plan.state / mib, (double)plan.workspace / mib,
              (double)(plan.backends + plan.allowance) / mib, (double)limit / mib);

@@ -25,7 +25,7 @@ struct landing {
 };
 
 /* From so many bytes on, an upload is large (stager.h). */
-enum { STAGED_BYTES = 8 << 20 };
+enum { STAGED_BYTES = 2 << 20 };
 
 struct cuda_backend {
     struct backend base;
