@@ -443,6 +443,16 @@ enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *er
     return mtp_fail(error, MTP_ERR_DEVICE, "%s", failed);
 }
 
+enum mtp_status session_check_broken(mtp_session *session, struct mtp_error *error)
+{
+    if (!session->broken)
+        return MTP_OK;
+    enum mtp_status status = session_check_backend(session, error);
+    return status != MTP_OK ? status
+                            : mtp_fail(error, MTP_ERR_NUMERIC,
+                                       "this session met an infinity or NaN and cannot go on");
+}
+
 /* What is to be known of a pass once its results have come. */
 static enum mtp_status finish_pass(mtp_session *s, const struct forward_batch *batch, struct mtp_error *error)
 {
@@ -461,14 +471,13 @@ static enum mtp_status finish_pass(mtp_session *s, const struct forward_batch *b
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,
                                 struct mtp_error *error)
 {
-    if (session->broken && session_check_backend(session, error) != MTP_OK)
-        return MTP_ERR_DEVICE;
-    if (session->broken)
-        return mtp_fail(error, MTP_ERR_NUMERIC, "this session met an infinity or NaN and cannot go on");
+    enum mtp_status status = session_check_broken(session, error);
+    if (status != MTP_OK)
+        return status;
     if (batch->n_rows < 1 || (uint32_t)batch->n_rows > session->options.n_batch)
         return mtp_fail(error, MTP_ERR_INTERNAL, "a batch of %" PRId32 " rows in a session for %"
                         PRIu32, batch->n_rows, session->options.n_batch);
-    enum mtp_status status = advance(session, batch, error);
+    status = advance(session, batch, error);
     if (status != MTP_OK)
         return status;
     fp_control saved = fp_control_enter();

@@ -89,6 +89,9 @@ enum mtp_status session_open_on(mtp_session **out, mtp_model *model, const struc
 /* What the backend says has failed, and then the session cannot go on. */
 enum mtp_status session_check_backend(mtp_session *session, struct mtp_error *error);
 
+/* Whether a session has met what it cannot go on from, and then what that was. */
+enum mtp_status session_check_broken(mtp_session *session, struct mtp_error *error);
+
 /* Puts the batch through trunk and head: state advances by its rows, work.logits holds n_logit_rows
  * rows of n_vocab. Every row's position must be its sequence's next. */
 enum mtp_status session_forward(mtp_session *session, const struct forward_batch *batch,

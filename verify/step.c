@@ -249,9 +249,12 @@ static enum mtp_status extend(struct step *step)
     return status;
 }
 
-static enum mtp_status check_generation(const mtp_session *s, const struct mtp_generation *g,
+static enum mtp_status check_generation(mtp_session *s, const struct mtp_generation *g,
                                         struct mtp_error *error)
 {
+    enum mtp_status status = session_check_broken(s, error);
+    if (status != MTP_OK)
+        return status;
     if (!s->have_logits)
         return mtp_fail(error, MTP_ERR_USAGE, "a step needs a prompt to have been read");
     if (g->n_draft != MTP_DRAFT_AUTO && (g->n_draft < 0 || g->n_draft > MTP_MAX_DRAFT))
