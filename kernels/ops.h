@@ -337,6 +337,26 @@ static inline int32_t accepted_rows(const int32_t *tokens, const int32_t *top, i
     return kept;
 }
 
+/* Operations one after the other, those that are not NULL in this order, with the results of their calls one
+ * by one. A later one may read what an earlier one writes. A backend may run them as one. */
+struct fused_args {
+    const struct attention_args *attention;
+    const struct moe_combine_args *combine;
+    const struct add_args *add;
+    const struct rms_norm_args *norm;
+    const struct mul_silu_args *gate;
+    const struct quantize_args *quantize;
+    int32_t layer_of_add; /* backend->layer of combine and add, which may end the layer before */
+};
+
+/* The same of what stands between the products of an attention layer and its attention: the norms of the
+ * heads of keys and queries, their rotation, and the cache. Those of queries may be NULL. */
+struct place_heads_args {
+    const struct rms_norm_args *k_norm, *q_norm;
+    const struct rope_args *k_rope, *q_rope;
+    const struct kv_store_args *store;
+};
+
 /* A piece of a matrix to be arranged. Rows are counted over all experts, row r of expert e is
  * e * n_out + r; a piece begins at a multiple of PACK_PIECE of its expert's rows. */
 enum { PACK_PIECE = 16 };
@@ -407,6 +427,8 @@ struct ops {
     void (*gather)(struct backend *, const struct gather_args *);
     void (*chain_rows)(struct backend *, const struct chain_rows_args *);
     void (*accept)(struct backend *, const struct accept_args *);
+    void (*fused)(struct backend *, const struct fused_args *);
+    void (*place_heads)(struct backend *, const struct place_heads_args *);
     /* Optional, for devices where putting operations on a stream takes time. Between pass_begin and pass_end
      * stand operations, copies and fills which are, with the same arguments, always the same for a key;
      * nothing is uploaded or downloaded. Where pass_begin is true they have been repeated from a record, and
@@ -459,7 +481,35 @@ static inline void pack_whole(struct backend *backend, const struct weight *w, v
     backend->ops->pack(backend, &args);
 }
 
-/* ops->products of a backend around another that looks at every operation by itself. */
+/* ops->products, fused and place_heads of a backend that runs, or looks at, every operation by itself. */
+static inline void fused_one_by_one(struct backend *backend, const struct fused_args *args)
+{
+    if (args->attention != NULL)
+        backend->ops->attention(backend, args->attention);
+    int32_t layer = backend->layer;
+    backend->layer = args->layer_of_add;
+    if (args->combine != NULL)
+        backend->ops->moe_combine(backend, args->combine);
+    if (args->add != NULL)
+        backend->ops->add(backend, args->add);
+    backend->layer = layer;
+    if (args->norm != NULL)
+        backend->ops->rms_norm(backend, args->norm);
+    if (args->gate != NULL)
+        backend->ops->mul_silu(backend, args->gate);
+    if (args->quantize != NULL)
+        backend->ops->quantize(backend, args->quantize);
+}
+static inline void place_heads_one_by_one(struct backend *backend, const struct place_heads_args *args)
+{
+    backend->ops->rms_norm(backend, args->k_norm);
+    backend->ops->rope(backend, args->k_rope);
+    backend->ops->kv_store(backend, args->store);
+    if (args->q_norm != NULL)
+        backend->ops->rms_norm(backend, args->q_norm);
+    if (args->q_rope != NULL)
+        backend->ops->rope(backend, args->q_rope);
+}
 static inline void products_one_by_one(struct backend *backend, const struct products_args *args)
 {
     for (int i = 0; i < args->n_matmuls; i++)

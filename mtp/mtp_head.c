@@ -100,13 +100,6 @@ static void join(const struct pass *p, const struct mtp_block *block, const floa
     linear(&input, &block->eh_proj, work->x);
 }
 
-static void store_keys(const struct pass *p, const struct mtp_block *block,
-                       const struct kv_cache *cache, bool with_queries)
-{
-    qwen35_norm(p, p->work->x, block->layer.attn_norm, p->work->normed, p->h->n_embd);
-    qwen35_store_keys(p, &block->layer.attention, cache, with_queries);
-}
-
 /* Rows of the block that are put through together. */
 struct draft_pass {
     const int32_t *tokens;  /* the host's, or NULL: one row, of draft number `draft` - 1 */
@@ -129,11 +122,13 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
         p.ops->copy(p.backend, work->q, work->q + last * q_width, q_width * sizeof *work->q);
         p.ops->copy(p.backend, work->rows, work->rows + last, sizeof *work->rows);
     }
-    qwen35_attend_and_feed(&p, &block->layer, &m->kv);
-    qwen35_norm(&p, work->x, block->head_norm, m->out, n);
-    struct weight head = block->head;
+    const struct weight *const whole_head = &block->head;
+    bool quantised = linear_wants_act(&whole_head, 1);
+    struct due due = qwen35_attend_and_feed(&p, &block->layer, &m->kv);
+    qwen35_add_and_norm(&p, due, block->head_norm, m->out, quantised);
+    struct weight head = *whole_head;
     head.n_out = d->n_head;
-    struct linear_input input = {p.backend, m->out, work->act, n, 1, false};
+    struct linear_input input = {p.backend, m->out, work->act, n, 1, quantised};
     linear(&input, &head, m->logits);
     const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1};
     p.ops->argmax(p.backend, &argmax);
@@ -177,7 +172,7 @@ static enum mtp_status run_rows(mtp_session *s, const struct draft_pass *d, stru
     while (!done) {
         chain_row(&p, d);
         join(&p, block, d->hidden);
-        store_keys(&p, block, &s->mtp->kv, d->n_head > 0);
+        qwen35_store_keys(&p, &block->layer, (struct due){0}, &s->mtp->kv, d->n_head > 0);
         if (d->n_head > 0)
             predict(p, block, s->mtp, d);
         done = qwen35_pass_end(&p);

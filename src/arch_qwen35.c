@@ -30,48 +30,82 @@ void qwen35_norm(const struct pass *p, const float *src, const float *w, float *
     p->ops->rms_norm(p->backend, &args);
 }
 
-/* Norm of each head of x in place; heads are head_stride apart. */
-static void norm_heads(const struct pass *p, float *x, const float *w, size_t dim, size_t n_heads,
-                       size_t head_stride)
-{
-    size_t stride = n_heads * head_stride;
-    const struct rms_norm_args args = {x, x, w, dim, n_heads, stride, head_stride, stride,
-                                       head_stride, p->h->rms_eps, p->n_rows};
-    p->ops->rms_norm(p->backend, &args);
-}
-
-static void rotate(const struct pass *p, float *x, uint32_t n_heads, size_t head_stride)
-{
-    const struct rope_args args = {x, n_heads * head_stride, head_stride, n_heads,
-                                   p->h->n_rot / 2, p->session->exchange.rotary, p->n_rows,
-                                   p->work->rows};
-    p->ops->rope(p->backend, &args);
-}
-
-void qwen35_store_keys(const struct pass *p, const struct attention_weights *w,
-                       const struct kv_cache *cache, bool with_queries)
+void qwen35_add_and_norm(const struct pass *p, struct due due, const float *w, float *dst, bool quantised)
 {
     struct workspace *work = p->work;
-    const struct hparams *h = p->h;
-    struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
-    const struct weight *const ws[] = {&w->k, &w->v, &w->q};
-    float *const ys[] = {work->k, work->v, work->q};
-    linear_all(&input, ws, ys, with_queries ? 3 : 2);
-    norm_heads(p, work->k, w->k_norm, h->head_dim, h->n_kv_heads, h->head_dim);
-    rotate(p, work->k, h->n_kv_heads, h->head_dim);
-    const struct kv_store_args store = {*cache, work->rows, work->k, work->v, p->n_rows};
-    p->ops->kv_store(p->backend, &store);
+    size_t n = p->h->n_embd;
+    const struct moe_combine_args combine = ffn_combine(p->session, p->n_rows);
+    const struct add_args add = {work->x, work->mixed, work->x, n, p->n_rows};
+    const struct rms_norm_args norm = {work->x, dst, w, n, 1, n, 0, n, 0, p->h->rms_eps, p->n_rows};
+    const struct quantize_args quantize = {dst, work->act, n, p->n_rows};
+    const struct fused_args fused = {.combine = due.experts ? &combine : NULL,
+                                     .add = due.mixed || due.experts ? &add : NULL,
+                                     .norm = w != NULL ? &norm : NULL,
+                                     .quantize = quantised ? &quantize : NULL,
+                                     .layer_of_add = due.layer};
+    p->ops->fused(p->backend, &fused);
 }
 
-/* work.mixed = the attention layer's output for the queries in work.q. */
-static void attend(const struct pass *p, const struct attention_weights *w,
-                   const struct kv_cache *cache)
+/* What a mixer leaves in work.mixed. */
+static struct due due_of_mixer(const struct pass *p)
+{
+    return (struct due){.mixed = true, .layer = p->backend->layer};
+}
+
+/* Norm of each head of x in place; heads are head_stride apart. */
+static struct rms_norm_args norm_heads(const struct pass *p, float *x, const float *w, size_t dim,
+                                       size_t n_heads, size_t head_stride)
+{
+    size_t stride = n_heads * head_stride;
+    return (struct rms_norm_args){x, x, w, dim, n_heads, stride, head_stride, stride, head_stride,
+                                  p->h->rms_eps, p->n_rows};
+}
+
+static struct rope_args rotate(const struct pass *p, float *x, uint32_t n_heads, size_t head_stride)
+{
+    return (struct rope_args){x, n_heads * head_stride, head_stride, n_heads, p->h->n_rot / 2,
+                              p->session->exchange.rotary, p->n_rows, p->work->rows};
+}
+
+/* Norms and rotations of the heads in work.k and work.q, and the cache. */
+static void place_heads(const struct pass *p, const struct attention_weights *w,
+                        const struct kv_cache *cache, bool with_queries)
 {
     struct workspace *work = p->work;
     const struct hparams *h = p->h;
     size_t dim = h->head_dim;
-    norm_heads(p, work->q, w->q_norm, dim, h->n_heads, 2 * dim);
-    rotate(p, work->q, h->n_heads, 2 * dim);
+    const struct rms_norm_args k_norm = norm_heads(p, work->k, w->k_norm, dim, h->n_kv_heads, dim);
+    const struct rms_norm_args q_norm = norm_heads(p, work->q, w->q_norm, dim, h->n_heads, 2 * dim);
+    const struct rope_args k_rope = rotate(p, work->k, h->n_kv_heads, dim);
+    const struct rope_args q_rope = rotate(p, work->q, h->n_heads, 2 * dim);
+    const struct kv_store_args store = {*cache, work->rows, work->k, work->v, p->n_rows};
+    const struct place_heads_args args = {&k_norm, with_queries ? &q_norm : NULL, &k_rope,
+                                          with_queries ? &q_rope : NULL, &store};
+    p->ops->place_heads(p->backend, &args);
+}
+
+void qwen35_store_keys(const struct pass *p, const struct layer *layer, struct due due,
+                       const struct kv_cache *cache, bool with_queries)
+{
+    struct workspace *work = p->work;
+    const struct attention_weights *w = &layer->attention;
+    const struct weight *const ws[] = {&w->k, &w->v, &w->q};
+    float *const ys[] = {work->k, work->v, work->q};
+    int n = with_queries ? 3 : 2;
+    bool quantised = linear_wants_act(ws, n);
+    qwen35_add_and_norm(p, due, layer->attn_norm, work->normed, quantised);
+    struct linear_input input = {p->backend, work->normed, work->act, p->h->n_embd, p->n_rows, quantised};
+    linear_all(&input, ws, ys, n);
+    place_heads(p, w, cache, with_queries);
+}
+
+/* work.mixed = the attention layer's output for the queries in work.q. */
+static struct due attend(const struct pass *p, const struct attention_weights *w,
+                         const struct kv_cache *cache)
+{
+    struct workspace *work = p->work;
+    const struct hparams *h = p->h;
+    size_t dim = h->head_dim;
     const struct attention_args args = {
         .cache = *cache,
         .rows = work->rows,
@@ -84,23 +118,50 @@ static void attend(const struct pass *p, const struct attention_weights *w,
         .out = work->heads,
         .n_rows = p->n_rows,
     };
-    p->ops->attention(p->backend, &args);
+    const struct weight *const output = &w->output;
     struct linear_input heads = {p->backend, work->heads, work->act, h->n_heads * dim, p->n_rows,
-                                 false};
-    linear(&heads, &w->output, work->mixed);
+                                 linear_wants_act(&output, 1)};
+    const struct quantize_args quantize = {work->heads, work->act, heads.n, p->n_rows};
+    const struct fused_args fused = {.attention = &args, .quantize = heads.quantised ? &quantize : NULL};
+    p->ops->fused(p->backend, &fused);
+    linear(&heads, output, work->mixed);
+    return due_of_mixer(p);
 }
 
-static void delta_net_layer(const struct pass *p, const struct delta_net_weights *w,
-                            const struct layer_state *state)
+/* work.mixed = rms of each head of work.heads, times silu(work.z), through the output matrix. */
+static struct due delta_net_output(const struct pass *p, const struct delta_net_weights *w)
 {
     struct workspace *work = p->work;
     const struct hparams *h = p->h;
     size_t inner = (size_t)h->n_v_heads * h->state_dim;
-    struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, false};
+    const struct weight *const output = &w->output;
+    struct linear_input heads = {p->backend, work->heads, work->act, inner, p->n_rows,
+                                 linear_wants_act(&output, 1)};
+    const struct rms_norm_args norm =
+        norm_heads(p, work->heads, w->norm, h->state_dim, h->n_v_heads, h->state_dim);
+    const struct mul_silu_args gate = {work->heads, work->z, work->heads, inner, inner, inner, inner,
+                                       p->n_rows};
+    const struct quantize_args quantize = {work->heads, work->act, inner, p->n_rows};
+    const struct fused_args fused = {.norm = &norm, .gate = &gate,
+                                     .quantize = heads.quantised ? &quantize : NULL};
+    p->ops->fused(p->backend, &fused);
+    linear(&heads, output, work->mixed);
+    return due_of_mixer(p);
+}
+
+static struct due delta_net_layer(const struct pass *p, const struct layer *layer, struct due due,
+                                  const struct layer_state *state)
+{
+    struct workspace *work = p->work;
+    const struct hparams *h = p->h;
+    const struct delta_net_weights *w = &layer->delta_net;
     int live = p->session->live, next = p->speculative ? 1 - live : live;
     float *qkv = p->speculative ? state->conv_rows : work->qkv;
     const struct weight *const ws[] = {&w->qkv, &w->gate, &w->alpha, &w->beta};
     float *const ys[] = {qkv, work->z, work->alpha, work->beta};
+    bool quantised = linear_wants_act(ws, 4);
+    qwen35_add_and_norm(p, due, layer->attn_norm, work->normed, quantised);
+    struct linear_input input = {p->backend, work->normed, work->act, h->n_embd, p->n_rows, quantised};
     linear_all(&input, ws, ys, 4);
     const struct conv_args conv = {
         .rows = work->rows,
@@ -134,18 +195,7 @@ static void delta_net_layer(const struct pass *p, const struct delta_net_weights
     if (p->speculative)
         delta.journal = state->journal;
     p->ops->delta_net(p->backend, &delta);
-    norm_heads(p, work->heads, w->norm, h->state_dim, h->n_v_heads, h->state_dim);
-    const struct mul_silu_args gate = {work->heads, work->z, work->heads, inner, inner, inner, inner,
-                                       p->n_rows};
-    p->ops->mul_silu(p->backend, &gate);
-    struct linear_input heads = {p->backend, work->heads, work->act, inner, p->n_rows, false};
-    linear(&heads, &w->output, work->mixed);
-}
-
-static void add_to_stream(const struct pass *p)
-{
-    const struct add_args args = {p->work->x, p->work->mixed, p->work->x, p->h->n_embd, p->n_rows};
-    p->ops->add(p->backend, &args);
+    return delta_net_output(p, w);
 }
 
 /* What a layer's number (backend->layer) stands for. */
@@ -195,35 +245,32 @@ static void embed_rows(const struct pass *p)
     p->ops->embed(p->backend, &embed);
 }
 
-static void feed(const struct pass *p, const struct layer *layer)
+/* work.x += due, then ffn(rms(work.x)), which is due in turn. */
+static struct due feed(const struct pass *p, const struct layer *layer, struct due due)
 {
-    qwen35_norm(p, p->work->x, layer->ffn_norm, p->work->normed, p->h->n_embd);
-    ffn_forward(p->session, layer, p->n_rows);
-    add_to_stream(p);
+    bool quantised = ffn_wants_act(p->session, layer), experts = p->h->arch == ARCH_QWEN35MOE;
+    qwen35_add_and_norm(p, due, layer->ffn_norm, p->work->normed, quantised);
+    ffn_forward(p->session, layer, p->n_rows, quantised);
+    return (struct due){.mixed = !experts, .experts = experts, .layer = p->backend->layer};
 }
 
-void qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
-                            const struct kv_cache *cache)
+struct due qwen35_attend_and_feed(const struct pass *p, const struct layer *layer,
+                                  const struct kv_cache *cache)
 {
-    attend(p, &layer->attention, cache);
-    add_to_stream(p);
-    feed(p, layer);
+    return feed(p, layer, attend(p, &layer->attention, cache));
 }
 
-static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
+static enum mtp_status run_layers(const struct pass *p, struct due *due, struct mtp_error *error)
 {
     for (uint32_t i = 0; i < p->h->n_layers; i++) {
         const struct layer *layer = &p->session->weights->layers[i];
         const struct layer_state *state = &p->session->layers[i];
         p->backend->layer = (int32_t)i;
-        qwen35_norm(p, p->work->x, layer->attn_norm, p->work->normed, p->h->n_embd);
         if (layer->recurrent) {
-            delta_net_layer(p, &layer->delta_net, state);
-            add_to_stream(p);
-            feed(p, layer);
+            *due = feed(p, layer, delta_net_layer(p, layer, *due, state));
         } else {
-            qwen35_store_keys(p, &layer->attention, &state->kv, true);
-            qwen35_attend_and_feed(p, layer, &state->kv);
+            qwen35_store_keys(p, layer, *due, &state->kv, true);
+            *due = qwen35_attend_and_feed(p, layer, &state->kv);
         }
         /* To ask a device is to wait for it. */
         enum mtp_status status = p->ops->host_memory ? qwen35_check_fault(p, error) : MTP_OK;
@@ -233,16 +280,36 @@ static enum mtp_status run_layers(const struct pass *p, struct mtp_error *error)
     return MTP_OK;
 }
 
-static void logits_of(struct pass p, const float *hidden, int32_t n)
+static bool head_wants_act(const struct pass *p)
 {
-    p.n_rows = n;
-    struct workspace *work = p.work;
-    struct linear_input input = {p.backend, hidden, work->act, p.h->n_embd, n, false};
-    linear(&input, &p.session->weights->head, work->logits);
-    const struct argmax_args argmax = {work->logits, results_top(work->results, n), p.h->n_vocab, n};
-    p.ops->argmax(p.backend, &argmax);
-    const struct digest_args digest = {work->logits, results_digests(work->results), p.h->n_vocab, n};
-    p.ops->digest(p.backend, &digest);
+    const struct weight *const head = &p->session->weights->head;
+    return linear_wants_act(&head, 1);
+}
+
+/* quantised: work.act has the n rows of hidden. */
+static void logits_of(const struct pass *p, const float *hidden, int32_t n, bool quantised)
+{
+    struct workspace *work = p->work;
+    struct linear_input input = {p->backend, hidden, work->act, p->h->n_embd, n, quantised};
+    linear(&input, &p->session->weights->head, work->logits);
+    const struct argmax_args argmax = {work->logits, results_top(work->results, n), p->h->n_vocab, n};
+    p->ops->argmax(p->backend, &argmax);
+    const struct digest_args digest = {work->logits, results_digests(work->results), p->h->n_vocab, n};
+    p->ops->digest(p->backend, &digest);
+}
+
+/* work.hidden = the n rows of src after the last norm, and their logits. */
+static void norm_and_logits(const struct pass *p, const float *src, int32_t n)
+{
+    struct workspace *work = p->work;
+    size_t width = p->h->n_embd;
+    bool quantised = head_wants_act(p);
+    const struct rms_norm_args norm = {src, work->hidden, p->session->weights->output_norm, width, 1,
+                                       width, 0, width, 0, p->h->rms_eps, n};
+    const struct quantize_args quantize = {work->hidden, work->act, width, n};
+    const struct fused_args fused = {.norm = &norm, .quantize = quantised ? &quantize : NULL};
+    p->ops->fused(p->backend, &fused);
+    logits_of(p, work->hidden, n, quantised);
 }
 
 /* Rows of src that want logits: src itself where all do. */
@@ -257,22 +324,23 @@ static const float *wanted_rows(const struct pass *p, const struct forward_batch
 }
 
 /* Hidden rows and logits: of every row where drafts need them, else of the rows that want logits. */
-static void head(const struct pass *p, const struct forward_batch *batch)
+static void head(const struct pass *p, const struct forward_batch *batch, struct due due)
 {
     struct workspace *work = p->work;
     const float *norm = p->session->weights->output_norm;
     int32_t n = batch->n_logit_rows;
-    struct pass wanted = *p;
-    wanted.n_rows = n;
+    bool drafts = p->session->mtp != NULL, all = n == p->n_rows;
     p->backend->layer = (int32_t)p->h->n_layers;
-    if (p->session->mtp != NULL)
-        qwen35_norm(p, work->x, norm, work->hidden, p->h->n_embd);
-    if (p->session->mtp != NULL && n > 0) {
-        logits_of(wanted, wanted_rows(p, batch, work->hidden), n);
-    } else if (n > 0) {
-        qwen35_norm(&wanted, wanted_rows(p, batch, work->x), norm, work->hidden, p->h->n_embd);
-        logits_of(wanted, work->hidden, n);
+    if (drafts || all) {
+        bool quantised = all && head_wants_act(p);
+        qwen35_add_and_norm(p, due, norm, work->hidden, quantised);
+        if (n > 0)
+            logits_of(p, wanted_rows(p, batch, work->hidden), n, quantised);
+        return;
     }
+    qwen35_add_and_norm(p, due, NULL, NULL, false);
+    if (n > 0)
+        norm_and_logits(p, wanted_rows(p, batch, work->x), n);
 }
 
 /* What greedy decoding keeps of a chained pass, found out where the pass runs. */
@@ -320,12 +388,13 @@ enum mtp_status qwen35_forward(mtp_session *session, const struct forward_batch 
     enum mtp_status status = MTP_OK;
     bool done = qwen35_pass_begin(&p, PASS_TRUNK, more, PASS_ORDERS - 1);
     while (!done) {
+        struct due due = {0};
         if (batch->chained)
             chain_rows(&p);
         embed_rows(&p);
-        status = run_layers(&p, error);
+        status = run_layers(&p, &due, error);
         if (status == MTP_OK)
-            head(&p, batch);
+            head(&p, batch, due);
         if (status == MTP_OK)
             settle(&p, batch);
         done = qwen35_pass_end(&p) || status != MTP_OK;

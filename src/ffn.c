@@ -3,10 +3,17 @@
 
 #include "linear.h"
 
-static void swiglu(struct backend *backend, const float *gate, float *up, size_t n, int32_t n_rows)
+/* up = up * silu(gate), quantised too if down wants it; up as the input of down. */
+static struct linear_input swiglu(struct backend *backend, const float *gate, float *up,
+                                  struct act_block *act, const struct weight *down, int32_t n_rows)
 {
+    size_t n = down->n_in;
     const struct mul_silu_args args = {up, gate, up, n, n, n, n, n_rows};
-    backend->ops->mul_silu(backend, &args);
+    const struct quantize_args quantize = {up, act, n, n_rows};
+    bool quantised = linear_wants_act(&down, 1);
+    const struct fused_args fused = {.gate = &args, .quantize = quantised ? &quantize : NULL};
+    backend->ops->fused(backend, &fused);
+    return (struct linear_input){backend, up, act, n, n_rows, quantised};
 }
 
 static void dense_forward(struct linear_input *input, const struct dense_ffn_weights *w,
@@ -15,9 +22,8 @@ static void dense_forward(struct linear_input *input, const struct dense_ffn_wei
     const struct weight *const ws[] = {&w->gate, &w->up};
     float *const ys[] = {work->gate, work->up};
     linear_all(input, ws, ys, 2);
-    swiglu(input->backend, work->gate, work->up, w->gate.n_out, input->n_rows);
-    struct linear_input middle = {input->backend, work->up, work->act, w->down.n_in, input->n_rows,
-                                  false};
+    struct linear_input middle =
+        swiglu(input->backend, work->gate, work->up, work->act, &w->down, input->n_rows);
     linear(&middle, &w->down, work->mixed);
 }
 
@@ -58,20 +64,17 @@ static void experts_in(mtp_session *session, const struct moe_weights *w, struct
     };
     session->backend->ops->products(session->backend,
                                     &(struct products_args){shared, experts, 3, 2});
-    swiglu(session->backend, work->gate, work->up, w->gate.n_out, pairs);
-    swiglu(session->backend, work->shared_gate, work->shared_up, w->shared_gate.n_out,
-           input->n_rows);
 }
 
-/* Down of both: one row of work.expert_out a (row, rank). */
+/* The middle of both, and down: one row of work.expert_out a (row, rank). */
 static void experts_out(mtp_session *session, const struct moe_weights *w, int32_t n_rows)
 {
     struct workspace *work = &session->work;
     struct backend *backend = session->backend;
     int32_t pairs = n_rows * (int32_t)session->model->hparams.n_experts_used;
-    struct linear_input middle = {backend, work->up, work->expert_act, w->down.n_in, pairs, false};
-    struct linear_input shared_middle = {backend, work->shared_up, work->act, w->shared_down.n_in,
-                                         n_rows, false};
+    struct linear_input middle = swiglu(backend, work->gate, work->up, work->expert_act, &w->down, pairs);
+    struct linear_input shared_middle =
+        swiglu(backend, work->shared_gate, work->shared_up, work->act, &w->shared_down, n_rows);
     const struct expert_matmul_args experts =
         expert_args(session, &w->down, &middle, pairs, 1, work->expert_out);
     const struct matmul_args shared = linear_args(&shared_middle, &w->shared_down, work->shared_out);
@@ -90,17 +93,33 @@ static void moe_forward(mtp_session *session, const struct moe_weights *w,
     backend->ops->route(backend, &route);
     experts_in(session, w, input);
     experts_out(session, w, input->n_rows);
-    const struct moe_combine_args combine = {work->expert_out, work->expert_weights,
-                                             work->shared_out, work->shared_router, work->mixed,
-                                             h->n_embd, h->n_experts_used, input->n_rows};
-    backend->ops->moe_combine(backend, &combine);
 }
 
-void ffn_forward(mtp_session *session, const struct layer *layer, int32_t n_rows)
+struct moe_combine_args ffn_combine(const mtp_session *session, int32_t n_rows)
+{
+    const struct workspace *work = &session->work;
+    const struct hparams *h = &session->model->hparams;
+    return (struct moe_combine_args){work->expert_out, work->expert_weights, work->shared_out,
+                                     work->shared_router, work->mixed, h->n_embd, h->n_experts_used,
+                                     n_rows};
+}
+
+bool ffn_wants_act(const mtp_session *session, const struct layer *layer)
+{
+    const struct dense_ffn_weights *f = &layer->ffn;
+    const struct moe_weights *m = &layer->moe;
+    const struct weight *const dense[] = {&f->gate, &f->up};
+    const struct weight *const experts[] = {&m->router, &m->gate, &m->up, &m->shared_gate,
+                                            &m->shared_up, &m->shared_router};
+    return session->model->hparams.arch == ARCH_QWEN35MOE ? linear_wants_act(experts, 6)
+                                                          : linear_wants_act(dense, 2);
+}
+
+void ffn_forward(mtp_session *session, const struct layer *layer, int32_t n_rows, bool quantised)
 {
     struct workspace *work = &session->work;
     struct linear_input input = {session->backend, work->normed, work->act,
-                                 session->model->hparams.n_embd, n_rows, false};
+                                 session->model->hparams.n_embd, n_rows, quantised};
     if (session->model->hparams.arch == ARCH_QWEN35MOE)
         moe_forward(session, &layer->moe, &input);
     else

@@ -1,6 +1,14 @@
 /* linear.c - see linear.h. */
 #include "linear.h"
 
+bool linear_wants_act(const struct weight *const *ws, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (type_info(ws[i]->type)->weight_class != WEIGHT_FLOAT)
+            return true;
+    return false;
+}
+
 void linear_prepare(struct linear_input *input, const struct weight *w)
 {
     if (input->quantised || type_info(w->type)->weight_class == WEIGHT_FLOAT)

@@ -23,6 +23,9 @@ void linear_all(struct linear_input *input, const struct weight *const *ws, floa
 /* The arguments of one, whose rows are quantised if they must be. */
 struct matmul_args linear_args(struct linear_input *input, const struct weight *w, float *y);
 
+/* Whether one of n matrices reads its rows quantised. */
+bool linear_wants_act(const struct weight *const *ws, int n);
+
 /* Quantises the rows when w needs it and act does not hold them yet. */
 void linear_prepare(struct linear_input *input, const struct weight *w);
 

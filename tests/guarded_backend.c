@@ -352,6 +352,8 @@ static const struct ops guarded_ops = {
     .host_memory = false,
     OPERATION(embed), OPERATION(quantize), OPERATION(matmul), OPERATION(expert_matmul),
     .products = products_one_by_one,
+    .fused = fused_one_by_one,
+    .place_heads = place_heads_one_by_one,
     OPERATION(rms_norm), OPERATION(add), OPERATION(rope), OPERATION(kv_store), OPERATION(attention),
     OPERATION(conv), OPERATION(delta_net), OPERATION(conv_replay), OPERATION(delta_net_replay),
     OPERATION(mul_silu), OPERATION(route), OPERATION(moe_combine), OPERATION(argmax),

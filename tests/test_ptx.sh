@@ -31,9 +31,24 @@ every_kernel() {
         sh "$check_ptx" "$TEST_BUILDDIR"/kernels/cuda/*.ptx
 }
 
+# Kernels that do not wait for those before them (kernels/cuda/device.cuh), but for what packs weights: they are
+# launched the plain way.
+without_wait() {
+    awk '/\.entry/ { name = $0; waits = 0 } /griddepcontrol\.wait/ { waits = 1 }
+        /^}/ && name != "" { if (!waits && name !~ /pack_tiles/) print name; name = "" }' "$@"
+}
+
+every_kernel_waits() {
+    [ "$(cat "$TEST_BUILDDIR"/kernels/cuda/*.ptx | grep -c '\.entry')" -gt 50 ] &&
+        [ -z "$(without_wait "$TEST_BUILDDIR"/kernels/cuda/*.ptx)" ]
+}
+
 check "every kernel names the rounding of its float operations" every_kernel
 check "the flags of the build are enough for plain operators" \
     accepted "-fmad=false -prec-div=true -prec-sqrt=true -ftz=false"
+check "every kernel waits for those before it" every_kernel_waits
+bare_is_found() { compile "" && without_wait "$scratch/bare.ptx" | grep -q bare; }
+check "a kernel that does not wait is found" bare_is_found
 check "operators that may be fused are found" refused "-fmad=true"
 check "an approximate quotient is found" refused "-fmad=false -prec-div=false"
 check "flushed subnormals are found" refused "-fmad=false -ftz=true"

@@ -3,6 +3,7 @@
 
 static __global__ void accept_kernel(struct accept_args args)
 {
+    begin_kernel();
     for (int32_t r = (int32_t)threadIdx.x; r < args.n_rows; r += WARP)
         args.seen[r] = args.tokens[r];
     if (threadIdx.x > 0)

@@ -11,6 +11,7 @@ struct add_work {
 
 static __global__ void add_kernel(struct add_work work)
 {
+    begin_kernel();
     size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < work.n)
         work.dst[i] = __fadd_rn(work.a[i], work.b[i]);

@@ -49,6 +49,7 @@ static __device__ unsigned long long largest_of_block(unsigned long long key)
 
 static __global__ void split_kernel(struct argmax_work work)
 {
+    begin_kernel();
     size_t row = work.first_row + blockIdx.y, n = work.args.n;
     const float *x = work.args.x + row * n;
     unsigned long long key = 0;
@@ -67,6 +68,7 @@ static __global__ void split_kernel(struct argmax_work work)
 
 static __global__ void merge_kernel(struct argmax_work work)
 {
+    begin_kernel();
     unsigned long long key = 0;
     for (unsigned s = threadIdx.x; s < work.n_splits; s += THREADS)
         key = larger(key, work.best[(size_t)blockIdx.x * work.n_splits + s]);

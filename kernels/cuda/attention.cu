@@ -6,7 +6,7 @@
  * at a time as the scratch has room for. Positions lie in the device's memory; the launcher knows the
  * size of the context only, and blocks without a chunk of their own return at once.
  */
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/fused.cuh"
 
 enum {
     THREADS = 256, N_WARPS = THREADS / WARP,
@@ -21,6 +21,8 @@ struct attention_work {
     float *partials;   /* [pair - first_pair][n_chunks][2 + head_dim] */
     size_t first_pair; /* row * n_heads + head */
     uint32_t n_chunks; /* of the context */
+    struct act_block *act; /* or NULL: heads are super-blocks, and out is quantised too */
+    struct cuda_fault fault;
 };
 
 struct pair_view {
@@ -118,6 +120,7 @@ static __device__ void chunk_values(const struct attention_args *args, const flo
 template <bool HALF>
 static __global__ void __launch_bounds__(THREADS, 4) chunk_kernel(struct attention_work work)
 {
+    begin_kernel();
     __shared__ float q[MAX_HEAD_DIM], scores[ATTENTION_CHUNK];
     size_t pair = work.first_pair + blockIdx.y;
     struct pair_view view = view_of(&work, pair);
@@ -163,6 +166,7 @@ static __device__ float largest_of_chunks(const struct attention_work *work, siz
 /* A block a pair: the chunks' factors THREADS at a time, then a thread an element of the head. */
 static __global__ void __launch_bounds__(THREADS) merge_kernel(struct attention_work work)
 {
+    begin_kernel();
     enum { A_THREAD = MAX_HEAD_DIM / THREADS };
     __shared__ float factors[THREADS], sums[THREADS];
     const struct attention_args *args = &work.args;
@@ -198,7 +202,15 @@ static __global__ void __launch_bounds__(THREADS) merge_kernel(struct attention_
         if (args->gate != NULL)
             out = __fmul_rn(out, mtp_sigmoidf(args->gate[view.at + d]));
         args->out[pair * dim + d] = out;
+        acc[e] = out;
     }
+    if (work.act == NULL)
+        return;
+    __syncthreads();
+    factors[threadIdx.x] = acc[0];
+    __syncthreads();
+    if (threadIdx.x < WARP)
+        quantize_lanes(factors + threadIdx.x * LANE_ELEMENTS, &work.act[pair], work.fault, view.row);
 }
 
 static uint32_t chunks_of(uint32_t n_ctx)
@@ -224,13 +236,14 @@ static cudaError_t launch_pairs(const struct attention_work *work, unsigned n_pa
     return status != cudaSuccess ? status : LAUNCH(merge_kernel, n_pairs, THREADS, stream, *work);
 }
 
-cudaError_t cuda_launch_attention(const struct attention_args *args, struct cuda_scratch scratch,
-                                  cudaStream_t stream)
+/* All pairs; args, act and fault of the work are set. */
+static cudaError_t launch_all(struct attention_work work, struct cuda_scratch scratch, cudaStream_t stream)
 {
     const size_t max_grid_y = 65535;
-    uint32_t n_chunks = chunks_of(args->cache.n_ctx);
-    struct attention_work work = {*args, (float *)scratch.data, 0, n_chunks};
-    size_t a_pair = (size_t)n_chunks * (2 + args->cache.head_dim) * sizeof(float);
+    const struct attention_args *args = &work.args;
+    work.n_chunks = chunks_of(args->cache.n_ctx);
+    work.partials = (float *)scratch.data;
+    size_t a_pair = (size_t)work.n_chunks * (2 + args->cache.head_dim) * sizeof(float);
     size_t together = scratch.bytes / a_pair, n_pairs = (size_t)args->n_rows * args->n_heads;
     together = together < max_grid_y ? together : max_grid_y;
     if (together == 0)
@@ -243,4 +256,28 @@ cudaError_t cuda_launch_attention(const struct attention_args *args, struct cuda
             return status;
     }
     return cudaSuccess;
+}
+
+cudaError_t cuda_launch_attention(const struct attention_args *args, struct cuda_scratch scratch,
+                                  cudaStream_t stream)
+{
+    struct attention_work work = {};
+    work.args = *args;
+    return launch_all(work, scratch, stream);
+}
+
+cudaError_t cuda_launch_fused_attention(const struct fused_args *args, const struct cuda_fused_faults *faults,
+                                        struct cuda_scratch scratch, cudaStream_t stream)
+{
+    const struct attention_args *attention = args->attention;
+    const struct quantize_args *quantize = args->quantize;
+    size_t n = (size_t)attention->n_heads * attention->cache.head_dim;
+    if (attention->cache.head_dim != SUPER_BLOCK || quantize->x != attention->out || quantize->n != n ||
+        quantize->n_rows != attention->n_rows || attention->n_rows <= 0)
+        return cudaErrorNotSupported;
+    struct attention_work work = {};
+    work.args = *attention;
+    work.act = quantize->act;
+    work.fault = faults->quantize;
+    return launch_all(work, scratch, stream);
 }

@@ -108,6 +108,39 @@ DEFINE_OPERATION(chain_rows, ROWS, cuda_launch_chain_rows(args, STREAM))
 DEFINE_OPERATION(accept, ROWS, cuda_launch_accept(args, STREAM))
 DEFINE_OPERATION(conv, args->n_channels, cuda_launch_conv(args, STREAM))
 
+/* ---- several as one ---------------------------------------------------------------------- */
+
+static void fused(struct backend *backend, const struct fused_args *args)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (!enter(cuda))
+        return;
+    struct cuda_fused_faults faults;
+    faults.norm = FAULT;
+    faults.quantize = FAULT;
+    cudaError_t status = cuda_launch_fused(args, &faults, cuda->scratch, STREAM);
+    if (status == cudaErrorNotSupported)
+        fused_one_by_one(backend, args);
+    else
+        check(cuda, status, "fused operations");
+}
+
+static void place_heads(struct backend *backend, const struct place_heads_args *args)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (!enter(cuda))
+        return;
+    struct cuda_place_faults faults;
+    faults.k_norm = FAULT;
+    faults.store = FAULT;
+    faults.q_norm = FAULT;
+    cudaError_t status = cuda_launch_place_heads(args, &faults, STREAM);
+    if (status == cudaErrorNotSupported)
+        place_heads_one_by_one(backend, args);
+    else
+        check(cuda, status, "place_heads");
+}
+
 /* ---- matrix products --------------------------------------------------------------------- */
 
 static void count_product(struct cuda_backend *cuda, const struct weight *w)
@@ -460,6 +493,8 @@ static const struct ops cuda_ops = {
     .gather = gather,
     .chain_rows = chain_rows,
     .accept = accept,
+    .fused = fused,
+    .place_heads = place_heads,
     .pass_begin = cuda_pass_begin,
     .pass_end = cuda_pass_end,
     .mark = cuda_mark,

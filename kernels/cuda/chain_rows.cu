@@ -3,6 +3,7 @@
 
 static __global__ void chain_rows_kernel(struct chain_rows_args args)
 {
+    begin_kernel();
     int32_t r = (int32_t)threadIdx.x;
     if (r >= args.n_rows)
         return;

@@ -8,13 +8,59 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/float16.h"
 #include "kernels/fmath.h"
 
-/* Every kernel takes one argument, a structure by value. */
+/* First in every kernel. It may have been launched before the kernels before it have ended (LAUNCH): the next
+ * one may be so too, and this one waits. All threads come here before they touch what a kernel may write or
+ * read, so that a kernel ends after all that went before it. What is never written while passes run, such as
+ * weights, may be read sooner: those kernels call the two by themselves. */
+static __device__ __forceinline__ void begin_kernel()
+{
+    let_next_begin();
+    wait_for_earlier();
+}
+
+/* Whether the code that runs on the device in use knows how to wait (device.cuh): the best that this build
+ * has for it is for 9.0 or later. */
+static inline bool kernels_wait()
+{
+#ifdef __CUDA_ARCH_LIST__
+    static constexpr int built[] = {__CUDA_ARCH_LIST__};
+    int device, major, minor;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess)
+        return false;
+    for (int arch : built)
+        if (arch >= 900 && arch <= 100 * major + 10 * minor)
+            return true;
+#endif
+    return false;
+}
+
+/* Every kernel takes one argument, a structure by value, and begins with begin_kernel or its two parts: where
+ * the device can, it is launched while the kernel before it ends. So in a recorded pass too. */
+template <class ARGS>
+static inline cudaError_t launch_kernel(void (*kernel)(ARGS), dim3 grid, unsigned block, size_t shared_bytes,
+                                        cudaStream_t stream, const ARGS &args)
+{
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(block);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &overlap;
+    config.numAttrs = kernels_wait() ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, args);
+}
 #define LAUNCH(kernel, grid, block, stream, args)                                                  \
-    (kernel<<<(grid), (block), 0, (stream)>>>(args), cudaGetLastError())
+    launch_kernel(kernel, dim3(grid), (block), 0, (stream), (args))
 
 enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
@@ -47,15 +93,23 @@ static __device__ inline float fold64_warp(float low, float high)
 static __device__ inline float squares_warp(const float *x, size_t n)
 {
     float low = 0.0f, high = 0.0f;
-    for (size_t i = threadIdx.x % WARP; i < n; i += 64) {
-        float a = x[i];
+    size_t i = threadIdx.x % WARP;
+#pragma unroll 8
+    for (; i + WARP < n; i += 64) {
+        float a = x[i], b = x[i + WARP];
         low = __fmaf_rn(a, a, low);
-        if (i + WARP < n) {
-            float b = x[i + WARP];
-            high = __fmaf_rn(b, b, high);
-        }
+        high = __fmaf_rn(b, b, high);
     }
+    if (i < n)
+        low = __fmaf_rn(x[i], x[i], low);
     return fold64_warp(low, high);
+}
+
+/* What a norm multiplies a row of n by; not finite where the squares are not. */
+static __device__ inline float norm_scale(float squares, size_t n, float eps)
+{
+    float mean = __fdiv_rn(squares, (float)n);
+    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
 }
 
 /* Half to float. Only for values that a cache has stored: the processor's conversion has a NaN of

@@ -3,7 +3,7 @@
  * that far; a second kernel then writes the new state. */
 #include "kernels/cuda/common.cuh"
 
-enum { THREADS = 128 };
+enum { THREADS = 128, USUAL_TAPS = 4, FEW_ROWS = 16 };
 
 struct conv_work {
     struct conv_args args;
@@ -29,6 +29,7 @@ static __device__ struct tail tail_of(const struct batch_row *rows, int32_t end,
 
 static __global__ void conv_kernel(struct conv_work work)
 {
+    begin_kernel();
     const struct conv_args *args = &work.args;
     size_t n = args->n_channels, c = (size_t)blockIdx.x * THREADS + threadIdx.x;
     uint32_t kept = args->n_taps - 1;
@@ -52,6 +53,7 @@ static __global__ void conv_kernel(struct conv_work work)
 /* In place too: a tap takes the value of a later one, in ascending order. */
 static __global__ void state_kernel(struct conv_work work)
 {
+    begin_kernel();
     const struct conv_args *args = &work.args;
     size_t n = args->n_channels, c = (size_t)blockIdx.x * THREADS + threadIdx.x;
     uint32_t kept = args->n_taps - 1;
@@ -69,11 +71,47 @@ static __global__ void state_kernel(struct conv_work work)
             state[tap++ * n] = args->x[(size_t)r * n + c];
 }
 
+/* Both at once for a few rows, a thread a channel of a sequence, with the state in registers. */
+template <int TAPS>
+static __global__ void __launch_bounds__(THREADS) few_rows_kernel(struct conv_work work)
+{
+    let_next_begin();
+    const struct conv_args *args = &work.args;
+    size_t n = args->n_channels, c = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    int32_t sequence = (int32_t)blockIdx.y;
+    float w[TAPS], kept[TAPS - 1];
+    for (int tap = 0; tap < TAPS; tap++)
+        w[tap] = c < n ? args->w[c * TAPS + (size_t)tap] : 0.0f;
+    wait_for_earlier();
+    if (c >= n)
+        return;
+    const float *from = work.old_state + (size_t)sequence * (TAPS - 1) * n + c;
+    float *state = args->state + (size_t)sequence * (TAPS - 1) * n + c;
+    for (int tap = 0; tap < TAPS - 1; tap++)
+        kept[tap] = from[(size_t)tap * n];
+#pragma unroll 4
+    for (int32_t r = 0; r < args->n_rows; r++) {
+        float x = args->x[(size_t)r * n + c], sum = 0.0f;
+        if (args->rows[r].sequence != sequence)
+            continue;
+        for (int tap = 0; tap < TAPS - 1; tap++)
+            sum = __fmaf_rn(w[tap], kept[tap], sum);
+        args->out[(size_t)r * n + c] = mtp_siluf(__fmaf_rn(w[TAPS - 1], x, sum));
+        for (int tap = 0; tap < TAPS - 2; tap++)
+            kept[tap] = kept[tap + 1];
+        kept[TAPS - 2] = x;
+    }
+    for (int tap = 0; tap < TAPS - 1; tap++)
+        state[(size_t)tap * n] = kept[tap];
+}
+
 cudaError_t cuda_launch_conv(const struct conv_args *args, cudaStream_t stream)
 {
     struct conv_work work = {*args, args->state_from != NULL ? args->state_from : args->state};
     unsigned blocks = blocks_for(args->n_channels, THREADS);
     cudaError_t status = cudaSuccess;
+    if (args->n_taps == USUAL_TAPS && args->n_rows <= FEW_ROWS)
+        return LAUNCH(few_rows_kernel<USUAL_TAPS>, dim3(blocks, args->n_sequences), THREADS, stream, work);
     if (args->n_rows > 0)
         status = LAUNCH(conv_kernel, dim3(blocks, (unsigned)args->n_rows), THREADS, stream, work);
     if (status != cudaSuccess || args->n_taps == 1)

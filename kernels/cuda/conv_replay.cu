@@ -6,6 +6,7 @@ enum { THREADS = 128 };
 /* Tap t of the new state is the input n_rows + t - (n_taps - 1) rows ago. */
 static __global__ void conv_replay_kernel(struct conv_replay_args args)
 {
+    begin_kernel();
     size_t n = args.n_channels, kept = args.n_taps - 1, tap = blockIdx.y;
     size_t c = (size_t)blockIdx.x * THREADS + threadIdx.x;
     int32_t rows = replayed_rows(args.more, args.n_rows);

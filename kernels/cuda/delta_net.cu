@@ -155,6 +155,7 @@ static __device__ void save(float *state, uint32_t d, uint32_t j, const float s[
 template <int ELEMENTS, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS, 2) delta_net_kernel(struct delta_net_work work)
 {
+    begin_kernel();
     __shared__ struct group group;
     const struct delta_net_args *args = &work.args;
     uint32_t head = blockIdx.y, d = args->d, j = blockIdx.x * COLUMNS + threadIdx.x / PARTS;

@@ -6,6 +6,7 @@ enum { THREADS = 128 };
 
 static __global__ void delta_net_replay_kernel(struct delta_net_replay_args args)
 {
+    begin_kernel();
     size_t d = args.d, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
     size_t j = t % d, i = t / d % d, head = t / d / d;
     int32_t rows = replayed_rows(args.more, args.n_rows);

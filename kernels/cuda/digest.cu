@@ -5,8 +5,17 @@
 
 enum { THREADS = 256, MAX_SPLITS = 64, A_SPLIT = 2048 /* elements worth a block */, MAX_ROWS = 32768 };
 
+/* Not a memset: what waits for a kernel must be one to begin early. */
+static __global__ void clear_kernel(struct digest_args args)
+{
+    begin_kernel();
+    for (int32_t r = (int32_t)threadIdx.x; r < args.n_rows; r += THREADS)
+        args.dst[r] = 0;
+}
+
 static __global__ void digest_kernel(struct digest_args args)
 {
+    begin_kernel();
     __shared__ unsigned long long warps[THREADS / WARP];
     const float *x = args.x + blockIdx.y * args.n;
     unsigned long long sum = 0;
@@ -29,7 +38,7 @@ cudaError_t cuda_launch_digest(const struct digest_args *args, cudaStream_t stre
     unsigned splits = blocks_for(args->n, A_SPLIT);
     splits = splits > MAX_SPLITS ? (unsigned)MAX_SPLITS : splits;
     size_t n_rows = (size_t)args->n_rows;
-    cudaError_t status = cudaMemsetAsync(args->dst, 0, n_rows * sizeof *args->dst, stream);
+    cudaError_t status = LAUNCH(clear_kernel, 1, THREADS, stream, *args);
     for (size_t first = 0; first < n_rows && status == cudaSuccess; first += MAX_ROWS) {
         struct digest_args part = *args;
         part.x += first * args->n;

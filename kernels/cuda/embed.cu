@@ -10,6 +10,7 @@ struct embed_work {
 
 static __global__ void embed_kernel(struct embed_work work)
 {
+    begin_kernel();
     const struct weight *table = &work.args.table;
     size_t n = table->n_in, i = (size_t)blockIdx.x * THREADS + threadIdx.x, row = blockIdx.y;
     if (i >= n)

@@ -5,6 +5,7 @@ enum { THREADS = 256 };
 
 static __global__ void gather_kernel(struct gather_args args)
 {
+    begin_kernel();
     size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x;
     size_t row = t / args.n, i = t % args.n;
     if (row < (size_t)args.n_rows)

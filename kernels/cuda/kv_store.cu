@@ -1,5 +1,5 @@
 /* kv_store.cu - keys and values of a batch into the cache, a thread an element. */
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/kv_store.cuh"
 
 enum { THREADS = 128 };
 
@@ -8,29 +8,17 @@ struct kv_store_work {
     struct cuda_fault fault;
 };
 
-/* False when the value became or was not finite: a finite float may be too large for a half. */
-static __device__ bool store(void *cache, enum kv_type type, size_t at, float value)
-{
-    if (type == KV_F32) {
-        ((float *)cache)[at] = value;
-        return !f32_not_finite(value);
-    }
-    uint16_t half = half_of_float(value);
-    ((uint16_t *)cache)[at] = half;
-    return (half & 0x7c00) != 0x7c00;
-}
-
 static __global__ void kv_store_kernel(struct kv_store_work work)
 {
+    begin_kernel();
     const struct kv_cache *cache = &work.args.cache;
     size_t n = (size_t)cache->n_kv_heads * cache->head_dim;
     size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x, row = t / n;
     if (row >= (size_t)work.args.n_rows)
         return;
-    struct batch_row place = work.args.rows[row];
-    size_t at = ((size_t)place.sequence * cache->n_ctx + (size_t)place.position) * n + t % n;
-    bool k_finite = store(cache->k, cache->type, at, work.args.k[t]);
-    bool v_finite = store(cache->v, cache->type, at, work.args.v[t]);
+    size_t at = cache_row(&work.args, row) + t % n;
+    bool k_finite = store_cached(cache->k, cache->type, at, work.args.k[t]);
+    bool v_finite = store_cached(cache->v, cache->type, at, work.args.v[t]);
     if (!k_finite || !v_finite)
         report_fault(work.fault, CUDA_KV_STORE, row);
 }

@@ -61,6 +61,19 @@ cudaError_t cuda_launch_gather(const struct gather_args *, cudaStream_t);
 cudaError_t cuda_launch_chain_rows(const struct chain_rows_args *, cudaStream_t);
 cudaError_t cuda_launch_accept(const struct accept_args *, cudaStream_t);
 
+/* Several operations as one. cudaErrorNotSupported, and nothing is launched, where no kernel is made for
+ * these: then they are to be run one by one. */
+struct cuda_fused_faults {
+    struct cuda_fault norm, quantize; /* of ascending serial numbers */
+};
+cudaError_t cuda_launch_fused(const struct fused_args *, const struct cuda_fused_faults *,
+                              struct cuda_scratch, cudaStream_t);
+struct cuda_place_faults {
+    struct cuda_fault k_norm, store, q_norm; /* likewise */
+};
+cudaError_t cuda_launch_place_heads(const struct place_heads_args *, const struct cuda_place_faults *,
+                                    cudaStream_t);
+
 #ifdef __cplusplus
 }
 #endif

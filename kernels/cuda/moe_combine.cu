@@ -5,6 +5,7 @@ enum { THREADS = 256 };
 
 static __global__ void moe_combine_kernel(struct moe_combine_args args)
 {
+    begin_kernel();
     size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x;
     size_t row = t / args.n, i = t % args.n;
     if (row >= (size_t)args.n_rows)

@@ -44,8 +44,7 @@ static __device__ void norm_row(const struct rms_norm_work *work, const float *x
             report_fault(work->fault, CUDA_RMS_NORM, row);
         return;
     }
-    float mean = __fdiv_rn(squares, (float)args->n);
-    float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args->eps)));
+    float scale = norm_scale(squares, args->n, args->eps);
     for (size_t i = threadIdx.x; i < args->n; i += blockDim.x)
         dst[i] = __fmul_rn(__fmul_rn(x[i], scale), args->w[i]);
 }
@@ -53,6 +52,7 @@ static __device__ void norm_row(const struct rms_norm_work *work, const float *x
 /* With room in shared memory for a row where it has more than NARROW threads. */
 static __global__ void rms_norm_kernel(struct rms_norm_work work)
 {
+    begin_kernel();
     extern __shared__ float shared[];
     const struct rms_norm_args *args = &work.args;
     size_t row = blockIdx.x / args->n_groups, group = blockIdx.x % args->n_groups;
@@ -76,6 +76,5 @@ cudaError_t cuda_launch_rms_norm(const struct rms_norm_args *args, struct cuda_f
     unsigned blocks = (unsigned)((size_t)args->n_rows * args->n_groups);
     unsigned threads = args->n <= 512 ? NARROW : WIDE;
     size_t shared = threads == WIDE && args->n <= MOST_SHARED ? args->n * sizeof(float) : 0;
-    rms_norm_kernel<<<blocks, threads, shared, stream>>>(work);
-    return cudaGetLastError();
+    return launch_kernel(rms_norm_kernel, dim3(blocks), threads, shared, stream, work);
 }

@@ -30,6 +30,10 @@ enum { LONG_CONTEXT = 20000 };
 void chain_rows_cases(struct two_backends *t);
 void accept_cases(struct two_backends *t);
 operation_cases replay_cases, rope_by_position_cases;
+/* cuda_fused_ops.c: several operations as one */
+operation_cases fused_cases, place_heads_cases;
+void fused_widths(struct two_backends *t);
+void fused_faults(struct two_backends *t);
 
 /* cuda_fault_cases.c: faults, errors, memory; once */
 void fault_cases(struct two_backends *t);

@@ -46,6 +46,9 @@ static const struct operation {
     {"accept", NULL, accept_cases},
     {"replay", replay_cases, NULL},
     {"rope_by_position", rope_by_position_cases, NULL},
+    {"fused", fused_cases, fused_widths},
+    {"place_heads", place_heads_cases, NULL},
+    {"fused faults", NULL, fused_faults},
     {"faults", NULL, fault_cases},
     {"errors", NULL, error_cases},
 };

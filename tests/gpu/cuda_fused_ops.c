@@ -1,0 +1,232 @@
+/* cuda_fused_ops.c - operations that run as one, on the GPU and one by one by the definition. */
+#include "tests/gpu/cuda_ops.h"
+
+static bool is_large(const struct model_sizes *m, int32_t n_rows)
+{
+    return m->large && n_rows > 2;
+}
+
+static struct array blocks_of(struct two_backends *t, int32_t n_rows, size_t n)
+{
+    return unset(t, (size_t)n_rows * act_blocks(n) * sizeof(struct act_block));
+}
+
+static void compare_blocks(struct two_backends *t, const struct array *act, size_t n)
+{
+    compare(t, "super-blocks", act, 1, act_blocks(n) * sizeof(struct act_block));
+}
+
+/* ---- residual, norm, act -------------------------------------------------------------------- */
+
+enum settle { ADDS = 1, COMBINES = 2, QUANTISES = 4, MISFIT = 8, N_SETTLES = 16 };
+
+struct settle_arrays {
+    struct array x, mixed, y, weights, shared, gate, w, normed, act;
+};
+
+static struct settle_arrays settle_inputs(struct two_backends *t, size_t n, uint32_t used, int32_t n_rows,
+                                          enum kind_of_float kind)
+{
+    size_t rows = (size_t)n_rows;
+    return (struct settle_arrays){
+        .x = floats(t, rows * n, kind), .mixed = floats(t, rows * n, kind),
+        .y = floats(t, rows * used * n, kind), .weights = floats(t, rows * used, ORDINARY),
+        .shared = floats(t, rows * n, ORDINARY), .gate = floats(t, rows, ORDINARY),
+        .w = floats(t, n, ORDINARY), .normed = unset(t, rows * n * 4), .act = blocks_of(t, n_rows, n),
+    };
+}
+
+/* MISFIT: what is quantised is not what the norm has written, as no kernel expects. */
+static void settle_once(struct two_backends *t, int s, const struct settle_arrays *a, size_t n, uint32_t used,
+                        int32_t n_rows, int settle)
+{
+    const struct moe_combine_args combine = {a->y.at[s], a->weights.at[s], a->shared.at[s], a->gate.at[s],
+                                             a->mixed.at[s], n, used, n_rows};
+    const struct add_args add = {a->x.at[s], a->mixed.at[s], a->x.at[s], n, n_rows};
+    const struct rms_norm_args norm = {a->x.at[s], a->normed.at[s], a->w.at[s], n, 1, n, 0, n, 0, 1e-6f,
+                                       n_rows};
+    const struct quantize_args quantize = {settle & MISFIT ? a->x.at[s] : a->normed.at[s], a->act.at[s], n,
+                                           n_rows};
+    const struct fused_args fused = {.combine = settle & COMBINES ? &combine : NULL,
+                                     .add = settle & (ADDS | COMBINES) ? &add : NULL,
+                                     .norm = &norm, .quantize = settle & QUANTISES ? &quantize : NULL};
+    t->side[s]->ops->fused(t->side[s], &fused);
+}
+
+static void settle_rows(struct two_backends *t, const struct model_sizes *m, size_t n, int32_t n_rows,
+                        uint64_t seed)
+{
+    uint32_t used = m->n_used > 0 ? m->n_used : 1;
+    for (int settle = 0; settle < N_SETTLES; settle++) {
+        if ((settle & MISFIT && !(settle & QUANTISES)) || (n_rows > 17 && settle != (ADDS | QUANTISES)))
+            continue;
+        begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, settled %d", m->name, (int)n_rows, n,
+                   settle);
+        enum kind_of_float kind = seed == 1 ? ORDINARY : seed == 2 ? ODD : TIES;
+        struct settle_arrays a = settle_inputs(t, n, settle & COMBINES ? used : 1, n_rows, kind);
+        for (int s = 0; s < N_SIDES; s++)
+            settle_once(t, s, &a, n, used, n_rows, settle);
+        compare(t, "sums of experts", &a.mixed, 4, n);
+        compare(t, "sums", &a.x, 4, n);
+        compare(t, "norms", &a.normed, 4, n);
+        compare_blocks(t, &a.act, n);
+        end_case(t);
+    }
+}
+
+/* ---- heads ---------------------------------------------------------------------------------- */
+
+static void gated_heads(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    size_t d = m->state_dim, n = m->n_v_heads * d, all = (size_t)n_rows * n;
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %u heads of %zu", m->name, (int)n_rows,
+               m->n_v_heads, d);
+    struct array x = floats(t, all, seed == 1 ? ORDINARY : seed == 2 ? ODD : TIES);
+    struct array w = floats(t, d, ORDINARY);
+    struct array z = floats(t, all, seed == 3 ? ODD : ORDINARY), act = blocks_of(t, n_rows, n);
+    for (int s = 0; s < N_SIDES; s++) {
+        const struct rms_norm_args norm = {x.at[s], x.at[s], w.at[s], d, m->n_v_heads, n, d, n, d, 1e-6f,
+                                           n_rows};
+        const struct mul_silu_args gate = {x.at[s], z.at[s], x.at[s], n, n, n, n, n_rows};
+        const struct quantize_args quantize = {x.at[s], act.at[s], n, n_rows};
+        const struct fused_args fused = {.norm = &norm, .gate = &gate, .quantize = &quantize};
+        t->side[s]->ops->fused(t->side[s], &fused);
+    }
+    compare(t, "gated heads", &x, 4, n);
+    compare_blocks(t, &act, n);
+    end_case(t);
+}
+
+static void gated_rows(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    size_t n = m->n_ff, all = (size_t)n_rows * n;
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu gated", m->name, (int)n_rows, n);
+    struct array a = floats(t, all, seed == 1 ? ORDINARY : TIES), act = blocks_of(t, n_rows, n);
+    struct array b = floats(t, all, seed == 2 ? ODD : ORDINARY);
+    for (int s = 0; s < N_SIDES; s++) {
+        const struct mul_silu_args gate = {a.at[s], b.at[s], a.at[s], n, n, n, n, n_rows};
+        const struct quantize_args quantize = {a.at[s], act.at[s], n, n_rows};
+        const struct fused_args fused = {.gate = &gate, .quantize = &quantize};
+        t->side[s]->ops->fused(t->side[s], &fused);
+    }
+    compare(t, "rows", &a, 4, n);
+    compare_blocks(t, &act, n);
+    end_case(t);
+}
+
+static void attended_rows(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    uint32_t n_ctx = (uint32_t)n_rows + 70;
+    size_t kv = (size_t)n_ctx * m->n_kv_heads * m->head_dim, n = (size_t)m->n_heads * m->head_dim;
+    begin_case(t, m->large, seed, "%s, %d rows attended", m->name, (int)n_rows);
+    struct array k = floats(t, kv, ORDINARY), v = floats(t, kv, ORDINARY);
+    struct array rows = batch(t, n_rows, 1, 66, 1), q = floats(t, (size_t)n_rows * n, ORDINARY);
+    struct array out = unset(t, (size_t)n_rows * n * 4), act = blocks_of(t, n_rows, n);
+    for (int s = 0; s < N_SIDES; s++) {
+        const struct kv_cache cache = {k.at[s], v.at[s], KV_F32, m->n_kv_heads, m->head_dim, n_ctx};
+        const struct attention_args attention = {.cache = cache, .rows = rows.at[s], .q = q.at[s],
+                                                 .q_stride = n, .q_head_stride = m->head_dim,
+                                                 .n_heads = m->n_heads, .scale = 0.0625f, .out = out.at[s],
+                                                 .n_rows = n_rows};
+        const struct quantize_args quantize = {out.at[s], act.at[s], n, n_rows};
+        const struct fused_args fused = {.attention = &attention, .quantize = &quantize};
+        t->side[s]->ops->fused(t->side[s], &fused);
+    }
+    compare(t, "rows", &out, 4, n);
+    compare_blocks(t, &act, n);
+    end_case(t);
+}
+
+void fused_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    settle_rows(t, m, m->n_embd, n_rows, seed);
+    gated_heads(t, m, n_rows, seed);
+    gated_rows(t, m, n_rows, seed);
+    attended_rows(t, m, n_rows, seed);
+}
+
+/* The widest rows that are taken as one, and wider ones. */
+void fused_widths(struct two_backends *t)
+{
+    static const size_t widths[] = {1, 7, 8, 255, 256, 264, 4096, 6144, 8191, 8192, 8193, 12288};
+    static const struct model_sizes m = {.name = "widths", .n_used = 3};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        for (uint64_t seed = 1; seed <= 3; seed++)
+            settle_rows(t, &m, widths[i], (int32_t)seed, seed);
+}
+
+/* ---- keys and queries ------------------------------------------------------------------------ */
+
+struct place_arrays {
+    struct array rows, k, q, v, k_w, q_w, table, kc, vc;
+};
+
+static void place(struct two_backends *t, int s, const struct model_sizes *m, const struct place_arrays *a,
+                  int32_t n_rows, uint32_t n_ctx, enum kv_type type, bool queries)
+{
+    size_t dim = m->head_dim, k = m->n_kv_heads * dim, q = 2 * m->n_heads * dim;
+    const struct rms_norm_args k_norm = {a->k.at[s], a->k.at[s], a->k_w.at[s], dim, m->n_kv_heads, k, dim, k,
+                                         dim, 1e-6f, n_rows};
+    const struct rms_norm_args q_norm = {a->q.at[s], a->q.at[s], a->q_w.at[s], dim, m->n_heads, q, 2 * dim, q,
+                                         2 * dim, 1e-6f, n_rows};
+    const struct rope_args k_rope = {a->k.at[s], k, dim, m->n_kv_heads, m->n_rot / 2, a->table.at[s], n_rows,
+                                     NULL};
+    const struct rope_args q_rope = {a->q.at[s], q, 2 * dim, m->n_heads, m->n_rot / 2, a->table.at[s], n_rows,
+                                     NULL};
+    const struct kv_cache cache = {a->kc.at[s], a->vc.at[s], type, m->n_kv_heads, m->head_dim, n_ctx};
+    const struct kv_store_args store = {cache, a->rows.at[s], a->k.at[s], a->v.at[s], n_rows};
+    const struct place_heads_args args = {&k_norm, queries ? &q_norm : NULL, &k_rope,
+                                          queries ? &q_rope : NULL, &store};
+    t->side[s]->ops->place_heads(t->side[s], &args);
+}
+
+void place_heads_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    enum { SEQUENCES = 3 };
+    uint32_t n_ctx = (uint32_t)n_rows + 5;
+    size_t dim = m->head_dim, k = m->n_kv_heads * dim, q = 2 * m->n_heads * dim, rows = (size_t)n_rows;
+    enum kv_type type = seed == 2 ? KV_F32 : KV_F16;
+    for (int queries = 0; queries < 2; queries++) {
+        begin_case(t, is_large(m, n_rows), seed, "%s, %d rows, %s%s", m->name, (int)n_rows,
+                   type == KV_F16 ? "f16" : "f32", queries ? ", queries" : "");
+        size_t bytes = SEQUENCES * n_ctx * k * (type == KV_F16 ? 2 : 4);
+        enum kind_of_float kind = seed == 3 ? TIES : ORDINARY;
+        struct place_arrays a = {
+            .rows = batch(t, n_rows, SEQUENCES, 3, 1), .k = floats(t, rows * k, kind),
+            .q = floats(t, rows * q, seed == 2 ? ODD : kind), .v = floats(t, rows * k, kind),
+            .k_w = floats(t, dim, ORDINARY), .q_w = floats(t, dim, ORDINARY),
+            .table = floats(t, rows * m->n_rot, ORDINARY), .kc = unset(t, bytes), .vc = unset(t, bytes)};
+        for (int s = 0; s < N_SIDES; s++)
+            place(t, s, m, &a, n_rows, n_ctx, type, queries);
+        compare(t, "keys", &a.k, 4, k);
+        compare(t, "queries and what is beside them", &a.q, 4, q);
+        compare(t, "cached keys", &a.kc, type == KV_F16 ? 2 : 4, k);
+        compare(t, "cached values", &a.vc, type == KV_F16 ? 2 : 4, k);
+        end_case(t);
+    }
+}
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+/* Of a fused the first operation that faults is named: a value that the sum makes infinite is the norm's, one
+ * that the norm's weight makes so is quantize's. */
+void fused_faults(struct two_backends *t)
+{
+    enum { N = 300, ROWS = 5, BAD_ROW = 3 };
+    for (int of_norm = 0; of_norm < 2; of_norm++) {
+        begin_case(t, false, 1, "a fault of the %s", of_norm ? "norm" : "quantisation");
+        struct settle_arrays a = settle_inputs(t, N, 1, ROWS, ORDINARY);
+        const float huge = 3e38f, large = 1e6f, weight = 3e37f;
+        for (int s = 0; s < N_SIDES; s++) {
+            const struct ops *ops = t->side[s]->ops;
+            float *x = (float *)a.x.at[s] + BAD_ROW * N + 17, *b = (float *)a.mixed.at[s] + BAD_ROW * N + 17;
+            ops->upload(t->side[s], x, of_norm ? &huge : &large, sizeof *x);
+            ops->upload(t->side[s], b, of_norm ? &huge : &large, sizeof *b);
+            if (!of_norm)
+                ops->upload(t->side[s], (float *)a.w.at[s] + 17, &weight, sizeof weight);
+            settle_once(t, s, &a, N, 1, ROWS, ADDS | QUANTISES);
+        }
+        compare_faults(t, of_norm ? "rms_norm" : "quantize", BAD_ROW);
+        end_case(t);
+    }
+}
