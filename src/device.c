@@ -46,9 +46,13 @@ static enum mtp_status open_cuda(void *user, const struct mtp_session_options *o
                                  struct backend **out, struct mtp_error *error)
 {
     (void)user;
-    (void)options;
     struct cuda_message message = {""};
     *out = cuda_backend_open(CUDA_DEVICE, &message);
+    if (*out != NULL && options != NULL && options->fast &&
+        !cuda_backend_allow_fast(*out, NULL, &message)) {
+        (*out)->ops->close(*out);
+        *out = NULL;
+    }
     return *out != NULL ? MTP_OK : mtp_fail(error, MTP_ERR_UNSUPPORTED, "%s", message.text);
 }
 
@@ -95,4 +99,16 @@ enum mtp_status device_source(enum mtp_device device, const struct backend_sourc
         return cuda_source(out, error);
     *out = device == MTP_DEVICE_CPU ? &cpu : automatic();
     return MTP_OK;
+}
+
+uint64_t device_fast_bytes(const struct mtp_session_options *options)
+{
+#ifdef MTP_HAVE_CUDA
+    bool on_cuda = options->device == MTP_DEVICE_CUDA ||
+                   (options->device == MTP_DEVICE_AUTO && auto_takes_cuda);
+    return options->fast && on_cuda ? cuda_backend_fast_bytes() : 0;
+#else
+    (void)options;
+    return 0;
+#endif
 }

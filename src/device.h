@@ -19,4 +19,7 @@ struct backend_source {
 enum mtp_status device_source(enum mtp_device device, const struct backend_source **out,
                               struct mtp_error *error);
 
+/* Bytes of the device's memory that options->fast takes beside everything else. */
+uint64_t device_fast_bytes(const struct mtp_session_options *options);
+
 #endif

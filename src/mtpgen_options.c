@@ -473,6 +473,12 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
     if (options->trace_path != NULL && conversation)
         return mtpgen_fail(error, MTP_ERR_USAGE,
                            "--trace records one answer: give the question with -p or -f");
+    if (options->session.fast && options->session.strict != MTP_STRICT_OFF)
+        return mtpgen_fail(error, MTP_ERR_USAGE,
+                           "--strict compares exact bits, which --fast gives up: choose one of them");
+    if (options->session.fast && options->trace_path != NULL)
+        return mtpgen_fail(error, MTP_ERR_USAGE,
+                           "--trace records exact bits, which --fast gives up: choose one of them");
     if (options->trace_logits && options->trace_path == NULL)
         return mtpgen_fail(error, MTP_ERR_USAGE, "--trace-logits needs --trace FILE");
     if (options->model_path == NULL && !options->help && !options->version)

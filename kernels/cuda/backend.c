@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/fast.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/recorder.h"
@@ -35,6 +36,8 @@ struct cuda_backend {
     struct cuda_scratch scratch;
     struct backend_counters counters;
     struct recorder recorder;
+    struct cuda_fast *fast; /* NULL: every product is exact */
+    void *fast_memory;
     bool failed;
     struct cuda_message error; /* the first, once failed */
 };
@@ -119,7 +122,12 @@ static void matmul(struct backend *backend, const struct matmul_args *args)
     if (args->n_rows == 0 || !enter(cuda))
         return;
     count_product(cuda, &args->w);
-    check(cuda, cuda_launch_matmul(args, cuda->stream), "matmul");
+    if (cuda->fast == NULL || !cuda_fast_serves(cuda->fast, args)) {
+        check(cuda, cuda_launch_matmul(args, cuda->stream), "matmul");
+        return;
+    }
+    cuda->counters.inexact_calls++;
+    check(cuda, cuda_fast_matmul(cuda->fast, args, cuda->stream), "a product by cuBLAS");
 }
 
 /* How many experts a grouped product reads is known to the device alone; it is not counted. */
@@ -262,6 +270,7 @@ static void add_counters(struct backend_counters *to, const struct backend_count
     to->matmul_calls += factor * from->matmul_calls;
     to->variant_calls += factor * from->variant_calls;
     to->packed_calls += factor * from->packed_calls;
+    to->inexact_calls += factor * from->inexact_calls;
 }
 
 static bool repeat(struct cuda_backend *cuda, const struct recorded_pass *pass)
@@ -373,11 +382,15 @@ static void cuda_close(struct backend *backend)
             if (cuda->marks[i] != NULL)
                 cudaEventDestroy(cuda->marks[i]);
         cudaFreeHost(cuda->landing);
+        if (cuda->fast != NULL)
+            cuda_fast_close(cuda->fast);
+        cudaFree(cuda->fast_memory);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
             cudaStreamDestroy(cuda->stream);
     }
+    free(cuda->fast);
     free(cuda);
 }
 
@@ -495,4 +508,26 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     *message = cuda->error;
     cuda_close(&cuda->base);
     return NULL;
+}
+
+size_t cuda_backend_fast_bytes(void)
+{
+    return cuda_fast_bytes(&(struct cuda_fast_limits)CUDA_FAST_LIMITS);
+}
+
+bool cuda_backend_allow_fast(struct backend *backend, const struct cuda_fast_limits *limits,
+                             struct cuda_message *message)
+{
+    struct cuda_backend *cuda = self(backend);
+    const struct cuda_fast_limits usual = CUDA_FAST_LIMITS;
+    limits = limits != NULL ? limits : &usual;
+    cuda->fast = malloc(sizeof *cuda->fast);
+    cuda->fast_memory = cuda_alloc(backend, cuda_fast_bytes(limits), MEMORY_PARTS);
+    snprintf(message->text, sizeof message->text, "not enough memory for fast arithmetic");
+    if (cuda->fast != NULL && cuda->fast_memory != NULL &&
+        cuda_fast_open(cuda->fast, limits, cuda->fast_memory, cuda->stream, message))
+        return true;
+    free(cuda->fast);
+    cuda->fast = NULL;
+    return false;
 }

@@ -17,4 +17,12 @@ int cuda_device_count(struct cuda_message *why);
  * of those this build has code for, or memory is short. Used by one thread at a time. */
 struct backend *cuda_backend_open(int device, struct cuda_message *message);
 
+/* Lets products of many rows be inexact (fast.h); limits NULL: the usual ones. False and a message where
+ * cuBLAS cannot be had, memory is short or the device is too old; the backend is then as before. */
+struct cuda_fast_limits;
+bool cuda_backend_allow_fast(struct backend *backend, const struct cuda_fast_limits *limits,
+                             struct cuda_message *message);
+/* Bytes of device memory that the usual ones take. */
+size_t cuda_backend_fast_bytes(void);
+
 #endif
