@@ -1,8 +1,8 @@
-/* bench_prefill - what --fast gains and gives up: the same prompt read exactly and fast by two sessions of one
- * model, in turns, and how far the logits behind it lie apart.
+/* bench_prefill - what --fast gains and gives up: the same prompt read exactly and fast by two sessions of
+ * one model, in turns, and how far the logits behind it lie apart.
  *     bench_prefill --model FILE [--tokens N] [--batches N,N,...] [--rounds N] [--device cpu|cuda]
- * The prompt is made of random ids. The first round is not counted; speeds are medians, the ratio is the median
- * of the rounds' ratios. */
+ * The prompt is made of random ids. The first round is not counted; speeds are medians, the ratio is the
+ * median of the rounds' ratios. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -67,7 +67,8 @@ static void must(enum mtp_status status, const struct mtp_error *error)
 }
 
 /* Seconds to read the prompt from the beginning. */
-static double read_prompt(mtp_session *session, const mtp_checkpoint *beginning, const int32_t *ids, uint32_t n)
+static double read_prompt(mtp_session *session, const mtp_checkpoint *beginning, const int32_t *ids,
+                          uint32_t n)
 {
     struct mtp_error error;
     must(mtp_checkpoint_restore(session, beginning, &error), &error);
@@ -121,7 +122,8 @@ static void compare(mtp_model *model, const struct options *o, uint32_t n_batch,
            mtp_session_device_name(sessions[EXACT]), n_batch,
            o->n_tokens / bench_median(seconds[EXACT] + 1, o->n_rounds),
            o->n_tokens / bench_median(seconds[FAST] + 1, o->n_rounds), ratio, ratios[0],
-           ratios[o->n_rounds - 1], counters.inexact_products / (o->n_rounds + 1), apart, same ? "yes" : "no");
+           ratios[o->n_rounds - 1], counters.inexact_products / (o->n_rounds + 1), apart,
+           same ? "yes" : "no");
     fflush(stdout);
     for (int way = 0; way < N_WAYS; way++) {
         mtp_checkpoint_free(beginnings[way]);
@@ -145,8 +147,10 @@ int main(int argc, char **argv)
            info.synthetic ? " (synthetic)" : "", o.n_tokens, o.n_rounds);
     printf("| device | batch | exact, tok/s | fast, tok/s | fast by exact | inexact products | logits apart | "
            "same token |\n|---|---|---|---|---|---|---|---|\n");
-    for (const char *at = o.batches; at != NULL; at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL)
+    for (const char *at = o.batches, *comma; at != NULL; at = comma != NULL ? comma + 1 : NULL) {
+        comma = strchr(at, ',');
         compare(model, &o, number(at, 8192), ids, info.n_vocab);
+    }
     free(ids);
     mtp_model_close(model);
     return 0;

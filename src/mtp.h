@@ -137,9 +137,9 @@ struct mtp_session_options {
     void *user;
     bool profile;         /* measure every operation: mtp_session_get_profile */
     enum mtp_device device;
-    /* Lets a device compute prompts by faster arithmetic that gives other bits, hence perhaps another text; the
-     * promise above then does not hold. On the CPU it changes nothing. Not with strict, and not to be
-     * recorded (mtp_trace_create). mtp_counters says how many products were not exact. */
+    /* Lets a device compute prompts by faster arithmetic that gives other bits, hence perhaps another
+     * text; the promise above then does not hold. On the CPU it changes nothing. Not with strict, and not
+     * to be recorded (mtp_trace_create). mtp_counters says how many products were not exact. */
     bool fast;
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,

@@ -1,5 +1,5 @@
-/* dequantise.cuh - packed weights (tile.cuh) as bfloat16, row after row: a warp a tile. For --fast alone: what
- * it gives is rounded to eight bits. */
+/* dequantise.cuh - packed weights (tile.cuh) as bfloat16, row after row: a warp a tile. For --fast alone:
+ * what it gives is rounded to eight bits. */
 #ifndef MTP_KERNELS_CUDA_DEQUANTISE_CUH
 #define MTP_KERNELS_CUDA_DEQUANTISE_CUH
 
@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(256) dequantise_tiles(const struct dequantisin
         return;
     const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4;
     const uint32_t sixteen = (uint32_t)(warp / p.n_blocks), block = (uint32_t)(warp % p.n_blocks);
-    const uint8_t *tile_at = p.tiles + ((uint64_t)(p.first + sixteen) * p.n_blocks + block) * tile<TYPE>::BYTES;
+    const uint8_t *tile_at =
+        p.tiles + ((uint64_t)(p.first + sixteen) * p.n_blocks + block) * tile<TYPE>::BYTES;
     const uint32_t left = p.n_out - (p.first + sixteen) * TILE_ROWS, subs = p.n_in / SUB_BLOCK - 8 * block;
     uint16_t *out = p.dst + ((uint64_t)sixteen * TILE_ROWS + (uint32_t)g) * p.n_in + 256 * block + 8 * t;
     struct row_factors<TYPE> row, row_8;

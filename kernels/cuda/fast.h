@@ -5,16 +5,6 @@
 
 #include "kernels/cuda/cublas.h"
 
-/* Passes of fewer rows stay exact; scratch for the weights and for the activations of a product, which are
- * taken piece by piece where they are larger. */
-struct cuda_fast_limits {
-    int32_t least_rows;
-    size_t weight_bytes, input_bytes;
-};
-/* From how many rows on it pays is measured in docs/performance.md. 192 MiB hold a matrix of 17408 x 5120,
- * 64 MiB 1,900 rows of 17408. */
-#define CUDA_FAST_LIMITS {32, 192 << 20, 64 << 20}
-
 struct cuda_fast {
     struct cublas cublas;
     struct cuda_fast_limits limits;

@@ -15,7 +15,6 @@
 
 #include "kernels/blocks.h"
 #include "kernels/cuda/backend.h"
-#include "kernels/cuda/fast.h"
 #include "tests/op_inputs.h"
 
 /* Root of the sum of squares of the difference, as a share of that of y. The first is what float32 sums in
@@ -175,7 +174,7 @@ static void check_case(uint32_t type, uint32_t n_in, uint32_t n_out, int32_t n_r
     double from_rounded = distance(&c, quick, NULL, right), cut_off = distance(&c, cut, NULL, right);
     double from_exact = distance(&c, quick, is, NULL);
     if (!(from_rounded < NEAR_ROUNDED && cut_off < NEAR_ROUNDED && from_exact < NEAR_EXACT))
-        fail_msg("%s, %u x %u, %d rows: %.2g from the rounded product, in pieces %.2g, %.2g from the exact one",
+        fail_msg("%s, %u x %u, %d rows: %.2g from the rounded product, in pieces %.2g, %.2g from the exact",
                  type_info(type)->name, n_out, n_in, n_rows, from_rounded, cut_off, from_exact);
     largest_from_rounded = fmax(largest_from_rounded, fmax(from_rounded, cut_off));
     largest_from_exact = fmax(largest_from_exact, from_exact);
