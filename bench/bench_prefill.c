@@ -145,8 +145,8 @@ int main(int argc, char **argv)
         ids[i] = (int32_t)(bench_random(&state) % info.n_vocab);
     printf("%s%s, %" PRIu32 " tokens, median of %" PRIu32 " rounds\n\n", info.name,
            info.synthetic ? " (synthetic)" : "", o.n_tokens, o.n_rounds);
-    printf("| device | batch | exact, tok/s | fast, tok/s | fast by exact | inexact products | logits apart | "
-           "same token |\n|---|---|---|---|---|---|---|---|\n");
+    puts("| device | batch | exact, tok/s | fast, tok/s | fast by exact | inexact products | logits apart "
+         "| same token |\n|---|---|---|---|---|---|---|---|");
     for (const char *at = o.batches, *comma; at != NULL; at = comma != NULL ? comma + 1 : NULL) {
         comma = strchr(at, ',');
         compare(model, &o, number(at, 8192), ids, info.n_vocab);
