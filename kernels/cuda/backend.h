@@ -23,9 +23,9 @@ struct cuda_fast_limits {
     int32_t least_rows;
     size_t weight_bytes, input_bytes;
 };
-/* From how many rows on it pays is measured in docs/performance.md. 192 MiB hold a matrix of 17408 x 5120,
- * 64 MiB 1,900 rows of 17408. */
-#define CUDA_FAST_LIMITS {32, 192 << 20, 64 << 20}
+/* It pays from some 50 rows on (docs/performance.md). 192 MiB hold a matrix of 17408 x 5120, 64 MiB 1,900
+ * rows of 17408. */
+#define CUDA_FAST_LIMITS {64, 192 << 20, 64 << 20}
 
 /* Lets products of many rows be inexact (fast.h); limits NULL: the usual ones. False and a message where
  * cuBLAS cannot be had, memory is short or the device is too old; the backend is then as before. */
