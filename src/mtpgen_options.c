@@ -543,7 +543,7 @@ void mtpgen_print_help(FILE *out)
             fprintf(out, "  %-29s %s\n", left, option->help);
     }
     fputs("\nOptions of llama.cpp are accepted or answered; docs/from-llama.cpp.md lists them.\n"
-          "Exit status: 0 done, 1 defect, 2 usage, 3 reading or writing, 4 damaged file,\n"
-          "5 unsupported model, 6 memory, 7 prompt too long, 8 not a number, 9 --strict found a\n"
-          "difference or compared nothing, 130 Ctrl-C.\n", out);
+          "Exit status: 0 done, 1 defect, 2 usage, 3 reading or writing, 4 damaged file, 5 unsupported,\n"
+          "6 memory, 7 prompt too long, 8 not a number, 9 --strict failed, 10 device failed, 130 Ctrl-C.\n",
+          out);
 }
