@@ -52,6 +52,12 @@ def state():
             "celsius": hottest(), "gpu": gpus.splitlines()}
 
 
+def graphics():
+    """The GPUs by name, with their driver."""
+    return output_of(["nvidia-smi", "--format=csv,noheader",
+                      "--query-gpu=name,memory.total,driver_version"]).splitlines()
+
+
 def commit():
     here = os.path.dirname(os.path.abspath(__file__))
     name = output_of(["git", "-C", here, "rev-parse", "HEAD"])
@@ -66,7 +72,7 @@ def machine():
     return {"cpu": cpu[0] if cpu else "unknown", "cores": len(os.sched_getaffinity(0)),
             "system": " ".join(os.uname()[::2]), "governor": governors(), "commit": commit(),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "before": state(), "after": None, "synthetic": False}
+            "gpus": graphics(), "before": state(), "after": None, "synthetic": False}
 
 
 def ended(where, reports=()):
@@ -80,6 +86,12 @@ def ended(where, reports=()):
 def marked(text, where):
     """A title, which says when its figures are those of a synthetic model."""
     return f"{text} (synthetic model)" if where["synthetic"] else text
+
+
+def hardware(where, devices):
+    """What computed: the processor, and a GPU where one of the devices is."""
+    on_gpu = where["gpus"][:1] if any(device == "cuda" for device in devices) else []
+    return ", ".join([where["cpu"], f"{where['cores']} cores"] + on_gpu)
 
 
 def describe_state(word, at):
@@ -96,6 +108,7 @@ def describe(where):
     """Lines of a Markdown list."""
     governor = f", governor {where['governor']}" if where["governor"] else ""
     lines = [f"- {where['cpu']}, {where['cores']} cores{governor}, {where['system']}, {where['date']}"]
+    lines += [f"- GPU: {name}" for name in where["gpus"]]
     lines += ["- " + describe_state(word, where[word]) for word in ("before", "after") if where[word]]
     if where["synthetic"]:
         lines.append("- synthetic model: shapes of a real one; text, acceptance and routing are made up")

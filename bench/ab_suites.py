@@ -33,6 +33,8 @@ def engine_words(options, prompt, *more):
              "--report", "{report}"]
     if options.threads:
         words += ["-t", str(options.threads)]
+    if options.device:
+        words += ["--device", options.device]
     return words + shlex.split(options.engine_args) + list(more)
 
 
@@ -145,6 +147,8 @@ def engines(options):
                "--report", "{report}", *prompt_words(options)]
     if options.threads:
         adapter += ["-t", str(options.threads)]
+    if options.device:
+        adapter += ["--device", options.device]
     drafting = ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(options.draft)]
     arms = arms_of(options, {"mtpgen plain": ["--draft", "0"], "mtpgen auto": ["--draft", "auto"]})
     for name, words in (("llama.cpp plain", ["--"]), ("llama.cpp MTP", ["--", *drafting])):

@@ -64,6 +64,17 @@ def drafted_cell(report):
     return f"{accepted} of {drafted}" + (f", {length:.2f} a step" if length else "")
 
 
+def device_of(report):
+    """Where a run computed, as its report says, or None."""
+    options = report.get("options")
+    return options.get("device") if isinstance(options, dict) else None
+
+
+def device_columns(arms, runs):
+    cells = [device_of(runs[arm.name][-1]["report"]) or "" for arm in arms]
+    return [("device", cells)] if any(cells) else []
+
+
 def draft_columns(arms, runs):
     cells = [drafted_cell(runs[arm.name][-1]["report"]) for arm in arms]
     return [("drafts accepted, tokens a step", cells)] if any(cells) else []
@@ -108,8 +119,8 @@ def rows_of(columns):
 
 def markdown(suite, runs, metric, figures, where, rounds):
     unit = "wall, s" if metric == "wall" else metric
-    columns = [("arm", [f["name"] for f in figures]),
-               (f"{unit} (median of {rounds})", [f"{f['median']:.4g}" for f in figures]),
+    columns = [("arm", [f["name"] for f in figures])] + device_columns(suite.arms, runs)
+    columns += [(f"{unit} (median of {rounds})", [f"{f['median']:.4g}" for f in figures]),
                ("range", [f"{min(f['values']):.4g} .. {max(f['values']):.4g}" for f in figures])]
     columns += ratio_columns(figures) + context_columns(figures) + draft_columns(suite.arms, runs)
     columns.append(("output", [equality(arm, runs) for arm in suite.arms]))
@@ -125,6 +136,7 @@ def document(suite, runs, metric, figures, where, rounds):
     for arm, figure in zip(suite.arms, figures):
         counted = runs[arm.name][1:]
         figure["command"] = arm.command
+        figure["device"] = device_of(counted[-1]["report"])
         figure["output"] = equality(arm, runs)
         figure["timing"] = [result["timing"] for result in counted]
         if arm.x is not None:

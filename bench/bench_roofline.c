@@ -3,11 +3,13 @@
  *     bench/bench_roofline [--threads N] [--isa NAME] [--bytes SIZE] [--working-set SIZE]...
  *                          [--cache SIZE] [--model FILE] [--shapes model|27B|35B-A3B|RxC,...]
  *                          [--types NAME,...] [--widths N,...] [--seconds S] [--rounds N]
+ *                          [--device cpu|cuda]
  *
  * Writes one JSON object with raw figures (bytes, products, seconds) to standard output; bench/roofline
  * makes fractions and tables of them. Ceilings are measured before and after the products, the rate is
  * the best of all rounds. Reading is over --bytes and over each --working-set (cut to --bytes). Sizes
- * take K, M and G. Status 2 for a wrong argument, with one sentence.
+ * take K, M and G. Of a GPU the ceiling is copying inside its memory, bytes read and written counted; nothing
+ * else is measured there. Status 2 for a wrong argument, with one sentence.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -20,6 +22,7 @@
 #include "bench_products.h"
 #include "ceilings.h"
 #include "cpu_count.h"
+#include "device.h"
 #include "memory_available.h"
 
 enum { MOST_SETS = 8, PAGE = 4096 };
@@ -31,6 +34,7 @@ struct options {
     const char *cache_source;
     size_t sets[MOST_SETS + 1]; /* working sets, then bytes */
     size_t n_sets;
+    struct backend *gpu; /* --device cuda, else NULL */
     const char *model, *shapes;
     bool types[MTP_TYPE_LIMIT], types_given;
     struct product_plan plan;
@@ -119,6 +123,20 @@ static void set_option(struct options *options, const char *text)
     options->sets[options->n_sets++] = size_option("working-set", text);
 }
 
+static void device_option(struct options *options, const char *text)
+{
+    struct mtp_error error;
+    const struct backend_source *source;
+    const struct mtp_session_options none = {0};
+    if (strcmp(text, "cpu") == 0)
+        return;
+    if (strcmp(text, "cuda") != 0)
+        refuse("--device takes cpu or cuda, not '%s'", text);
+    if (device_source(MTP_DEVICE_CUDA, &source, &error) != MTP_OK ||
+        source->open(source->user, &none, &options->gpu, &error) != MTP_OK)
+        refuse("%s", error.message);
+}
+
 static void take_option(struct options *options, int option, const char *text)
 {
     struct product_plan *plan = &options->plan;
@@ -144,6 +162,7 @@ static void take_option(struct options *options, int option, const char *text)
         if (options->kernels == NULL)
             refuse("there are no %s kernels here", text);
         break;
+    case 'd': device_option(options, text); break;
     default: exit(2); /* getopt_long has said why */
     }
 }
@@ -156,7 +175,8 @@ static void parse(struct options *options, int argc, char **argv)
         {"model", required_argument, NULL, 'm'}, {"shapes", required_argument, NULL, 's'},
         {"types", required_argument, NULL, 'T'}, {"widths", required_argument, NULL, 'n'},
         {"seconds", required_argument, NULL, 'S'}, {"rounds", required_argument, NULL, 'r'},
-        {"isa", required_argument, NULL, 'i'}, {NULL, 0, NULL, 0},
+        {"isa", required_argument, NULL, 'i'}, {"device", required_argument, NULL, 'd'},
+        {NULL, 0, NULL, 0},
     };
     widths_option(&options->plan, "1,2,4,8,16,512");
     types_option(options, "Q4_K,Q5_K,Q6_K,Q8_0");
@@ -164,14 +184,29 @@ static void parse(struct options *options, int argc, char **argv)
         take_option(options, option, optarg);
     if (optind < argc)
         refuse("there is no argument '%s'", argv[optind]);
+    if (options->gpu != NULL && options->shapes != NULL)
+        refuse("products of a GPU are measured by bench_cuda_products: leave --shapes out");
+    if (options->gpu != NULL)
+        options->n_threads = 1; /* that ask it */
+}
+
+/* Memory and last-level cache of what is measured. A GPU's memory says that it is short when it is taken. */
+static uint64_t look_at_memory(struct options *options)
+{
+    enum { GPU_CACHE = 64 << 20 };
+    if (options->cache == 0 && options->gpu == NULL)
+        options->cache = last_level_cache(&options->cache_source);
+    if (options->cache == 0) {
+        options->cache = GPU_CACHE;
+        options->cache_source = "assumed";
+    }
+    return options->gpu != NULL ? (uint64_t)1 << 40 : memory_available();
 }
 
 /* What the machine says of itself stands where nothing was given. */
 static void complete(struct options *options)
 {
-    uint64_t available = memory_available();
-    if (options->cache == 0)
-        options->cache = last_level_cache(&options->cache_source);
+    uint64_t available = look_at_memory(options);
     size_t rotation = 4 * options->cache;
     if (options->bytes == 0) {
         options->bytes = (size_t)4 << 30;
@@ -204,19 +239,64 @@ struct ceiling_list {
     size_t n, n_rates;
 };
 
+static const char *device_name(const struct options *options)
+{
+    return options->gpu != NULL ? "cuda" : "cpu";
+}
+
 static void name_ceilings(const struct options *options, struct ceiling_list *all)
 {
     uint32_t threads[] = {1, options->n_threads};
     for (size_t t = 0; t < (options->n_threads > 1 ? 2 : 1); t++) {
         for (size_t s = 0; s < options->n_sets; s++)
             all->list[all->n++] = (struct ceiling){"read", threads[t], options->sets[s], {0}};
+        if (options->gpu != NULL)
+            continue;
         all->list[all->n++] = (struct ceiling){"int8", threads[t], 0, {0}};
         all->list[all->n++] = (struct ceiling){"fp32", threads[t], 0, {0}};
     }
 }
 
+/* Bytes a second, half of them read and half written, that move inside the GPU's memory: a working set of so
+ * many bytes is copied from one half to the other. */
+static double copy_rate(struct backend *gpu, uint8_t *data, size_t bytes, double seconds)
+{
+    size_t half = bytes / 2, n = 0;
+    gpu->ops->synchronize(gpu);
+    double start = bench_now(0), elapsed = 0.0;
+    for (size_t batch = 4; elapsed < seconds; batch *= 2) {
+        for (size_t i = 0; i < batch; i++)
+            gpu->ops->copy(gpu, data + half, data, half);
+        gpu->ops->synchronize(gpu);
+        n += batch;
+        elapsed = bench_now(0) - start;
+    }
+    if (gpu->ops->error(gpu) != NULL)
+        refuse("%s", gpu->ops->error(gpu));
+    return (double)(2 * half * n) / elapsed;
+}
+
+static void measure_gpu(const struct options *options, struct ceiling_list *all)
+{
+    struct backend *gpu = options->gpu;
+    uint8_t *data = gpu->ops->alloc(gpu, options->bytes, MEMORY_WHOLE);
+    if (data == NULL)
+        refuse("%zu bytes do not fit the GPU's memory", options->bytes);
+    for (size_t round = 0; round <= options->plan.rounds; round++) {
+        for (size_t i = 0; i < all->n; i++) /* the first round is not counted */
+            all->list[i].rates[round > 0 ? round - 1 : 0] =
+                copy_rate(gpu, data, all->list[i].bytes, options->plan.seconds);
+        all->n_rates = round;
+    }
+    gpu->ops->free(gpu, data, options->bytes);
+}
+
 static void measure_ceilings(const struct options *options, struct ceiling_list *all)
 {
+    if (options->gpu != NULL) {
+        measure_gpu(options, all);
+        return;
+    }
     double seconds = options->plan.seconds;
     uint8_t *data = bench_map(options->bytes);
     memset(data, 1, options->bytes);
@@ -241,8 +321,9 @@ static void print_ceilings(const struct options *options, struct ceiling_list *a
     printf(" \"ceilings\": [");
     for (size_t i = 0; i < all->n; i++) {
         struct ceiling *c = &all->list[i];
-        printf("%s\n  {\"device\": \"cpu\", \"isa\": \"%s\", \"kind\": \"%s\", \"threads\": %" PRIu32,
-               i > 0 ? "," : "", options->kernels->name, c->kind, c->threads);
+        printf("%s\n  {\"device\": \"%s\", \"isa\": \"%s\", \"kind\": \"%s\", \"threads\": %" PRIu32,
+               i > 0 ? "," : "", device_name(options),
+               options->gpu != NULL ? "cuda" : options->kernels->name, c->kind, c->threads);
         if (c->bytes > 0)
             printf(", \"bytes\": %zu", c->bytes);
         double median = bench_median(c->rates, all->n_rates);
@@ -385,7 +466,9 @@ int main(int argc, char **argv)
     if (shapes.n > 0)
         measure_ceilings(&options, &ceilings);
     print_ceilings(&options, &ceilings);
-    printf(" \"device\": \"cpu\"\n}\n");
+    printf(" \"device\": \"%s\"\n}\n", device_name(&options));
     options.plan.backend->ops->close(options.plan.backend);
+    if (options.gpu != NULL)
+        options.gpu->ops->close(options.gpu);
     return ferror(stdout) || fflush(stdout) != 0 ? 1 : 0;
 }

@@ -1,6 +1,8 @@
 """The arithmetic of bench/roofline: raw figures in (what bench_roofline writes, reports of mtpgen),
 fractions of ceilings and the account of a step out. Nothing here runs or prints anything."""
 
+import math
+
 # Operations whose bytes come from memory: weights, the keys and values, recurrent state. What the
 # others read and write are activations, which stay in the first caches: their limit is taken as 0.
 WEIGHTS = ("matmul", "expert_matmul")
@@ -12,9 +14,11 @@ DELTA_NET_PRODUCTS_A_CELL = 4  # decay, prediction, correction, output: one mult
 
 def ceiling(raw, kind, threads=None, size=None):
     """The best rate of a kind in bytes or products a second; of working sets the largest that is
-    not larger than `size`, by default the largest."""
+    not larger than `size`, by default the largest. Infinite where it is not measured: products on a GPU."""
     threads = threads or raw["threads"]
     found = [c for c in raw["ceilings"] if c["kind"] == kind and c["threads"] == threads]
+    if not found:
+        return math.inf
     if kind == "read":
         most = max(c["bytes"] for c in found) if size is None else size
         found = sorted((c for c in found if c["bytes"] <= most), key=lambda c: c["bytes"])[-1:]
@@ -128,13 +132,18 @@ def account(raw, plain, profiled):
             "weights_rate": ceiling(raw, "read", size=max(profiled["model"]["weight_bytes"], working_set)),
             "cache_bytes": raw["cache_bytes"], "read_rate": read,
             "memory_rate": ceiling(raw, "read"),
-            "int8_rate": ceiling(raw, "int8"), "fp32_rate": ceiling(raw, "fp32"),
+            "int8_rate": measured_or_none(ceiling(raw, "int8")),
+            "fp32_rate": measured_or_none(ceiling(raw, "fp32")),
             "profiled_us": 1e3 * phase["ms"] / steps, "measured_us": measured,
             "measured_tok_s": 1e6 / measured, "read_limit_us": by_reading,
             "memory_limit_us": 1e6 * size["total"] / ceiling(raw, "read"),
             "arithmetic_limit_us": by_arithmetic, "limit_us": limit, "limit_tok_s": 1e6 / limit,
             "limit": "read" if limit == by_reading else "arithmetic", "fraction": limit / measured,
             "operations": operations, "outside_us": outside, "gap": gap}
+
+
+def measured_or_none(rate):
+    return None if math.isinf(rate) else rate
 
 
 def working_set_of(report, most):

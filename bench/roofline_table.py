@@ -22,8 +22,9 @@ def table(heads, rows):
 
 def ceilings(raw):
     rows = []
+    verb = "copy" if raw["device"] == "cuda" else "read"
     for c in raw["ceilings"]:
-        what = f"read {size(c['bytes'])}" if c["kind"] == "read" else c["kind"]
+        what = f"{verb} {size(c['bytes'])}" if c["kind"] == "read" else c["kind"]
         unit = "GB/s" if c["kind"] == "read" else "GMAC/s"
         rows.append((c["device"], what, c["threads"], f"{c['rate'] / 1e9:.1f} {unit}",
                      f"{c['median'] / 1e9:.1f}"))
@@ -61,6 +62,12 @@ def tokens(lines):
                 for t in lines])
 
 
+def multiplying(a):
+    if a["int8_rate"] is None:
+        return "what multiplying takes is not known here"
+    return f"multiplying {a['arithmetic_limit_us']:.4g} us"
+
+
 def where_bytes_lie(a):
     if a["working_set"] <= a["cache_bytes"]:
         return (f"The bytes of a token fit the last-level cache ({size(a['cache_bytes'])}): the limit is "
@@ -80,8 +87,7 @@ def step(a):
              f"{a['steps']} plain steps behind a prompt of {a['prompt_tokens']} tokens.", "",
              f"- bytes a token: {size(b['total'])} (weights {size(b['weights'])}, keys and values "
              f"{size(b['kv'])}, recurrent state {size(b['state'])})",
-             f"- reading them takes {a['read_limit_us']:.4g} us at least, multiplying "
-             f"{a['arithmetic_limit_us']:.4g} us: the limit is {a['limit_tok_s']:.4g} tok/s ({a['limit']})",
+             f"- reading them takes {a['read_limit_us']:.4g} us at least, {multiplying(a)}: the limit is {a['limit_tok_s']:.4g} tok/s ({a['limit']})",
              f"- measured: {a['measured_us']:.4g} us, {a['measured_tok_s']:.4g} tok/s, "
              f"**{a['fraction']:.2f} of the limit**", "", where_bytes_lie(a), ""]
     rows = [(o["operation"], f"{o['calls']:.4g}", f"{o['us']:.4g}",

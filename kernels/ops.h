@@ -400,6 +400,7 @@ struct backend_counters {
     uint64_t matmul_calls, variant_calls; /* calls served by an ISA variant rather than the definition */
     uint64_t packed_calls;                /* of them, calls that read packed weights */
     uint64_t waits;                       /* times the host has waited for a device */
+    uint64_t inexact_calls;               /* products of --fast: not by docs/arithmetic.md */
 };
 struct ops {
     const char *name; /* "scalar", "avx2" */

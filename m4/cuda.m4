@@ -95,6 +95,7 @@ AS_IF([test -z "$mtp_cuda_reason"],
 AS_IF([test "$enable_shared" = yes], [CUDA_LIBTOOL_FLAGS=-shared], [CUDA_LIBTOOL_FLAGS=])
 AC_SUBST([CUDA_CPPFLAGS])
 AC_SUBST([CUDA_LIBS])
+AC_SUBST([CUDA_LIBRARIES], [$mtp_cuda_lib])
 AC_SUBST([CUDA_PLAIN_FLAGS])
 AC_SUBST([CUDA_ARCH_FLAGS])
 AC_SUBST([CUDA_LIBTOOL_FLAGS])

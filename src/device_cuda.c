@@ -11,9 +11,13 @@ static enum mtp_status open_cuda(void *user, const struct mtp_session_options *o
                                  struct backend **out, struct mtp_error *error)
 {
     (void)user;
-    (void)options;
     struct cuda_message message = {"", false};
     *out = cuda_backend_open(CUDA_DEVICE, &message);
+    if (*out != NULL && options != NULL && options->fast &&
+        !cuda_backend_allow_fast(*out, NULL, &message)) {
+        (*out)->ops->close(*out);
+        *out = NULL;
+    }
     if (*out != NULL)
         return MTP_OK;
     return mtp_fail(error, message.memory ? MTP_ERR_MEMORY : MTP_ERR_UNSUPPORTED, "%s", message.text);

@@ -139,6 +139,10 @@ struct mtp_session_options {
     void *user;
     bool profile;         /* measure every operation: mtp_session_get_profile */
     enum mtp_device device;
+    /* Lets a device compute prompts by faster arithmetic that gives other bits, hence perhaps another
+     * text; the promise above then does not hold. On the CPU it changes nothing. Not with strict, and not
+     * to be recorded (mtp_trace_create). mtp_counters says how many products were not exact. */
+    bool fast;
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
                                  const struct mtp_session_options *options,
@@ -187,6 +191,7 @@ struct mtp_counters {
     uint64_t passes;       /* batches put through the trunk */
     uint64_t expert_reads; /* times a matrix of a routed expert was read */
     uint64_t expert_rows;  /* (row, matrix of a routed expert) products */
+    uint64_t inexact_products; /* of options.fast: matrix products whose bits are not the exact ones */
 };
 void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters);
 

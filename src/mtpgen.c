@@ -87,6 +87,19 @@ static void say_settings(const struct mtpgen_run *run)
         fprintf(stderr, "mtpgen: %" PRId32 " drafts a step\n", run->generation.n_draft);
 }
 
+/* Said in every run that asks for it: nobody should take its text for the exact one. */
+static void say_fast(const struct mtpgen_run *run)
+{
+    if (!run->options->session.fast || run->options->quiet)
+        return;
+    const char *device = mtp_session_device_name(run->session);
+    if (strcmp(device, "cpu") == 0)
+        fputs("mtpgen: note: --fast changes nothing on the CPU, which computes exactly\n", stderr);
+    else
+        fprintf(stderr, "mtpgen: note: --fast: prompts are not read exactly on %s: digests do not count, and "
+                "the text may differ from that of other options and machines\n", device);
+}
+
 static void say_counters(const struct mtpgen_run *run)
 {
     struct mtp_counters counters;
@@ -186,6 +199,7 @@ static enum mtp_status run_model(struct mtpgen_run *run, const struct mtpgen_tex
     run->report.synthetic = info.synthetic;
     choose_sampling(run);
     say_choices(run);
+    say_fast(run);
     if (run->options->verbose)
         say_settings(run);
     if (run->options->chat)

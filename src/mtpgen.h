@@ -84,6 +84,8 @@ struct mtpgen_report {
     struct mtp_draft_stats drafts; /* of all sessions of the run: mtpgen_gather */
     struct mtp_strict_report strict;
     struct mtp_profile profile[MTP_PROFILE_PHASES]; /* likewise; empty without --profile */
+    bool fast; /* --fast was asked for */
+    uint64_t inexact_products; /* and this many products were not exact */
 };
 double mtpgen_now(void); /* seconds of a clock that does not jump */
 uint64_t mtpgen_peak_memory(void); /* KiB; 0 where the system does not tell */

@@ -47,6 +47,11 @@ void mtpgen_gather(struct mtpgen_run *run)
     if (sum->first_difference[0] == '\0')
         memcpy(sum->first_difference, more.first_difference, sizeof sum->first_difference);
 
+    struct mtp_counters counters;
+    mtp_session_get_counters(run->session, &counters);
+    run->report.fast = run->options->session.fast;
+    run->report.inexact_products += counters.inexact_products;
+
     for (int phase = 0; phase < MTP_PROFILE_PHASES; phase++) {
         struct mtp_profile profile;
         mtp_session_get_profile(run->session, (enum mtp_profile_phase)phase, &profile);

@@ -147,7 +147,7 @@ static json_t *options(const struct mtpgen_run *run)
     const struct mtp_sampling *sampling = &run->generation.sampling;
     const mtp_session *open = run->session;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o, s:b, s:b}",
+                     "s:o, s:b, s:b, s:b}",
                      "draft", drafts(&run->generation),
                      "draft_head_rows", whole(run->generation.draft_head_rows),
                      "strict", text(strict_word(session->strict)),
@@ -166,7 +166,8 @@ static json_t *options(const struct mtpgen_run *run)
                      text(session->moe_mode == MTP_MOE_PER_TOKEN ? "per-token" : "grouped"),
                      "device", text(open != NULL ? mtp_session_device_name(open) : NULL),
                      "isa", text(open != NULL ? mtp_session_isa_name(open) : NULL),
-                     "ignore_eos", run->options->ignore_eos, "chat", run->options->chat);
+                     "ignore_eos", run->options->ignore_eos, "chat", run->options->chat,
+                     "fast", run->options->session.fast);
 }
 
 static const char *stop_word(enum mtpgen_stop_reason stop)
@@ -246,7 +247,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
     acceptance_compute(&acceptance, stats);
     uint64_t kib = mtpgen_peak_memory();
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "mtpgen", text(mtp_version()),
                      "arithmetic_version", mtp_arithmetic_version(),
                      "command", command(run->options), "model", model(run),
@@ -260,7 +261,8 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
                      "mean_accepted_length", real(acceptance.mean_length),
                      "acceptance_by_position", by_position(stats, &acceptance),
                      "histogram", counts(stats->histogram, acceptance.n_positions + 1),
-                     "digest", hexadecimal(stats->digest), "strict", strict(&report->strict),
+                     "digest", hexadecimal(stats->digest),
+                     "inexact_products", whole(report->inexact_products), "strict", strict(&report->strict),
                      "timing", timing(report), "profile", profile(run),
                      "peak_memory_bytes", kib > 0 ? whole(1024 * kib) : json_null());
 }

@@ -70,6 +70,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
     OWN_CHOICE("--device", "auto|cpu|cuda", GROUP_COMPUTING, device,
                "where to compute; auto: the GPU if it can; same text"),
     OWN_CHOICE("--isa", "auto|scalar|avx2|avx512", GROUP_COMPUTING, isa, "instruction set; same text"),
+    { "--fast", NULL, GROUP_COMPUTING, KIND_SET,
+      "read prompts faster on a GPU, not exactly; the text may differ", SESSION(fast), 0, 0 },
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
     OWN_TEXT("--report", "FILE", GROUP_REPORT, report_path,

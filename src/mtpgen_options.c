@@ -483,6 +483,12 @@ static enum mtp_status check_together(struct mtpgen_options *options, struct mtp
     if (options->trace_path != NULL && conversation)
         return mtpgen_fail(error, MTP_ERR_USAGE,
                            "--trace records one answer: give the question with -p or -f");
+    if (options->session.fast && options->session.strict != MTP_STRICT_OFF)
+        return mtpgen_fail(error, MTP_ERR_USAGE,
+                           "--strict compares exact bits, which --fast gives up: choose one of them");
+    if (options->session.fast && options->trace_path != NULL)
+        return mtpgen_fail(error, MTP_ERR_USAGE,
+                           "--trace records exact bits, which --fast gives up: choose one of them");
     if (options->trace_logits && options->trace_path == NULL)
         return mtpgen_fail(error, MTP_ERR_USAGE, "--trace-logits needs --trace FILE");
     if (options->model_path == NULL && !options->help && !options->version)
@@ -547,7 +553,7 @@ void mtpgen_print_help(FILE *out)
             fprintf(out, "  %-29s %s\n", left, option->help);
     }
     fputs("\nOptions of llama.cpp are accepted or answered; docs/from-llama.cpp.md lists them.\n"
-          "Exit status: 0 done, 1 defect, 2 usage, 3 reading or writing, 4 damaged file,\n"
-          "5 unsupported model, 6 memory, 7 prompt too long, 8 not a number, 9 --strict found a\n"
-          "difference or compared nothing, 130 Ctrl-C.\n", out);
+          "Exit status: 0 done, 1 defect, 2 usage, 3 reading or writing, 4 damaged file, 5 unsupported,\n"
+          "6 memory, 7 prompt too long, 8 not a number, 9 --strict failed, 10 device failed, 130 Ctrl-C.\n",
+          out);
 }

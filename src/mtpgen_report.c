@@ -101,6 +101,15 @@ static void print_drafts(FILE *out, const struct mtp_draft_stats *drafts)
             drafts->draft_seconds, drafts->verify_seconds, drafts->commit_seconds);
 }
 
+static void print_fast(FILE *out, uint64_t inexact_products)
+{
+    if (inexact_products == 0)
+        fprintf(out, "  %-12s no product was inexact\n", "fast");
+    else
+        fprintf(out, "  %-12s %" PRIu64 " products were not exact: the text may differ\n", "fast",
+                inexact_products);
+}
+
 static void print_strict(FILE *out, const struct mtp_strict_report *strict)
 {
     fprintf(out, "  %-12s %s: %" PRIu64 " prompt rows, %" PRIu64 " rows, %" PRIu64
@@ -135,6 +144,8 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
     fputc('\n', out);
     if (report->drafts.drafted > 0)
         print_drafts(out, &report->drafts);
+    if (report->fast)
+        print_fast(out, report->inexact_products);
     if (report->strict.mode != MTP_STRICT_OFF)
         print_strict(out, &report->strict);
     fprintf(out, "  %-12s %016" PRIx64 "\n", "digest", report->drafts.digest);

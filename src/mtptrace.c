@@ -23,12 +23,15 @@ static const char help_text[] =
     "  -t, --threads N          threads; default: the physical cores\n"
     "      --isa auto|scalar|avx2|avx512\n"
     "                           instruction set; default: the best of this machine\n"
+    "      --device auto|cpu|cuda\n"
+    "                           where to compute, as in mtpgen; default: cpu\n"
     "\n"
     "  -h, --help               this text\n"
     "      --version            versions of program, arithmetic and format\n"
     "\n"
     "exit status: 0 equal or verified, 1 different, 2 wrong argument or other model, 3 file cannot\n"
-    "be read, 4 not a trace or damaged, 5 newer format or other arithmetic, 6 memory, 8 NaN met\n";
+    "be read, 4 not a trace or damaged, 5 newer format, other arithmetic or no such device,\n"
+    "6 memory, 8 NaN met, 10 the device failed\n";
 
 enum command { SHOW, DIFF, VERIFY, HELP, SAY_VERSION };
 
@@ -104,16 +107,33 @@ static enum mtp_status parse_threads(const char *text, uint32_t *n, struct mtp_e
     return MTP_OK;
 }
 
+/* Which of the n words text is; n when it is none. */
+static size_t find_word(const char *text, const char *const *words, size_t n)
+{
+    size_t i = 0;
+    while (i < n && strcmp(text, words[i]) != 0)
+        i++;
+    return i;
+}
+
 static enum mtp_status parse_isa(const char *text, enum mtp_isa *isa, struct mtp_error *error)
 {
     static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
-    for (size_t i = 0; i < 4; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *isa = (enum mtp_isa)i;
-            return MTP_OK;
-        }
-    }
-    return mtp_fail(error, MTP_ERR_USAGE, "--isa %s: auto, scalar, avx2 or avx512 is expected", text);
+    size_t found = find_word(text, names, 4);
+    if (found == 4)
+        return mtp_fail(error, MTP_ERR_USAGE, "--isa %s: auto, scalar, avx2 or avx512 is expected", text);
+    *isa = (enum mtp_isa)found;
+    return MTP_OK;
+}
+
+static enum mtp_status parse_device(const char *text, enum mtp_device *device, struct mtp_error *error)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda"};
+    size_t found = find_word(text, names, 3);
+    if (found == 3)
+        return mtp_fail(error, MTP_ERR_USAGE, "--device %s: auto, cpu or cuda is expected", text);
+    *device = (enum mtp_device)found;
+    return MTP_OK;
 }
 
 /* An option of verify and its value. */
@@ -124,7 +144,8 @@ static enum mtp_status parse_option(const char *name, const char *value,
     bool companion = strcmp(name, "--mtp-model") == 0;
     bool threads = strcmp(name, "-t") == 0 || strcmp(name, "--threads") == 0;
     bool isa = strcmp(name, "--isa") == 0;
-    if (!model && !companion && !threads && !isa)
+    bool device = strcmp(name, "--device") == 0;
+    if (!model && !companion && !threads && !isa && !device)
         return mtp_fail(error, MTP_ERR_USAGE, "unknown option %s (mtptrace --help lists all)", name);
     if (value == NULL)
         return mtp_fail(error, MTP_ERR_USAGE, "%s needs a value", name);
@@ -132,6 +153,8 @@ static enum mtp_status parse_option(const char *name, const char *value,
         return parse_threads(value, &options->n_threads, error);
     if (isa)
         return parse_isa(value, &options->isa, error);
+    if (device)
+        return parse_device(value, &options->device, error);
     *(model ? &options->model_path : &options->mtp_path) = value;
     return MTP_OK;
 }
@@ -172,6 +195,7 @@ static enum mtp_status parse(int argc, char **argv, enum command *command,
 {
     static const char *const names[] = {"show", "diff", "verify"};
     memset(options, 0, sizeof *options);
+    options->device = MTP_DEVICE_CPU; /* the definition's */
     for (int i = 1; i < argc; i++) {
         bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
         if (help || (i == 1 && strcmp(argv[i], "--version") == 0)) {

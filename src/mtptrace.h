@@ -11,6 +11,7 @@ struct mtptrace_options {
     const char *model_path, *mtp_path; /* verify */
     uint32_t n_threads;
     enum mtp_isa isa;
+    enum mtp_device device;
 };
 
 /* The tokens of a trace, one after the other, whatever the steps that gave them. */

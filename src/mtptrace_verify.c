@@ -6,6 +6,7 @@
 #include "mtptrace.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static enum mtp_status check_model(const mtp_model *model, const struct mtptrace_options *options,
                                    const struct trace_header *h, struct mtp_error *error)
@@ -62,6 +63,15 @@ static enum mtp_status check_token(const mtp_session *session, const struct toke
     return status;
 }
 
+static void say_verified(const mtp_session *session, const struct token_cursor *cursor, uint64_t n)
+{
+    printf("verified: %" PRIu64 " tokens and the logits each was drawn from, computed here with %s", n,
+           mtp_session_isa_name(session));
+    if (strcmp(mtp_session_device_name(session), "cpu") == 0)
+        printf(" on %" PRIu32 " threads", mtp_session_n_threads(session));
+    printf("; digest %016" PRIx64 "\n", trace_get_totals(cursor->reader)->digest);
+}
+
 static enum mtp_status replay(mtp_session *session, struct token_cursor *cursor, bool *different,
                               struct mtp_error *error)
 {
@@ -83,10 +93,7 @@ static enum mtp_status replay(mtp_session *session, struct token_cursor *cursor,
     if (status == MTP_OK && !*different && n == 0)
         return mtp_fail(error, MTP_ERR_USAGE, "the trace has no steps: nothing was verified");
     if (status == MTP_OK && !*different)
-        printf("verified: %" PRIu64 " tokens and the logits each was drawn from, computed here with "
-               "%s on %" PRIu32 " threads; digest %016" PRIx64 "\n", n,
-               mtp_session_isa_name(session), mtp_session_n_threads(session),
-               trace_get_totals(cursor->reader)->digest);
+        say_verified(session, cursor, n);
     else
         printf("%" PRIu64 " tokens before that are equal\n", n);
     return status;
@@ -102,7 +109,7 @@ static enum mtp_status verify(const struct mtptrace_options *options, struct tok
         .n_threads = options->n_threads,
         .kv_type = h->kv_type,
         .isa = options->isa,
-        .device = MTP_DEVICE_CPU,
+        .device = options->device,
     };
     mtp_model *model = NULL;
     mtp_session *session = NULL;

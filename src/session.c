@@ -7,6 +7,7 @@
 
 #include "arch_qwen35.h"
 #include "cpu_count.h"
+#include "device.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
@@ -47,6 +48,9 @@ enum mtp_status session_complete_options(const mtp_model *model,
     if (status == MTP_OK)
         status = check_option("the batch size", out->n_batch, MAX_BATCH, error);
     out->draft = out->draft && model->weights.mtp.present;
+    if (status == MTP_OK && out->fast && out->strict != MTP_STRICT_OFF)
+        status = mtp_fail(error, MTP_ERR_USAGE, "strict compares exact bits, which fast gives up: "
+                          "choose one of them");
     bool on_cpu = out->device != MTP_DEVICE_CUDA; /* else the instruction set does not matter */
     if (status == MTP_OK && on_cpu && out->isa == MTP_ISA_AVX2 && !cpu_has_avx2())
         status = mtp_fail(error, MTP_ERR_UNSUPPORTED, "this processor or build has no AVX2 kernels");

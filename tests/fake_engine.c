@@ -290,6 +290,12 @@ uint32_t mtp_session_n_threads(const mtp_session *session)
     return 2;
 }
 
+void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *counters)
+{
+    (void)session;
+    *counters = (struct mtp_counters){ .inexact_products = fake.inexact_products };
+}
+
 const char *mtp_session_device_name(const mtp_session *session)
 {
     (void)session;

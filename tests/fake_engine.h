@@ -27,6 +27,7 @@ struct fake_engine {
     struct mtp_draft_stats stats;       /* of the open session */
     struct mtp_strict_report strict;    /* likewise, as the test sets it */
     struct mtp_profile profile[MTP_PROFILE_PHASES]; /* likewise */
+    uint64_t inexact_products;          /* likewise */
 };
 extern struct fake_engine fake;
 

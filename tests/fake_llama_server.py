@@ -29,6 +29,7 @@ def answer_to(request):
     tokens = [len(request["prompt"]) // 4 + i for i in range(n)]
     timings = {"prompt_n": 5, "prompt_ms": 50.0, "prompt_per_second": 100.0, "predicted_n": n,
                "predicted_ms": 10.0 * (n - 1), "predicted_per_second": 1e3 * n / (10.0 * (n - 1) or 1)}
+    timings["arguments"] = sys.argv[1:]
     if DRAFTING:
         tokens[-1] += 1
         timings |= {"draft_n": 6, "draft_n_accepted": 4, "predicted_ms": 20.0 * (n - 1)}

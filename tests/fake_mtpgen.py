@@ -57,7 +57,8 @@ def report(arguments, prompt, state):
     at = positions(k, steps)
     accepted = sum(at["accepted"])
     profile = {"steps": {"operations": [{"bytes": steps * (1000 + prompt_tokens)}]}}
-    return {"tokens": tokens, "n_tokens": n, "prompt_tokens": prompt_tokens, "steps": steps,
+    device = option(arguments, "--device")
+    return {"options": {"device": device} if device else {}, "tokens": tokens, "n_tokens": n, "prompt_tokens": prompt_tokens, "steps": steps,
             "drafted": k * steps, "accepted": accepted,
             "mean_accepted_length": (accepted + steps) / steps, "acceptance_by_position": at,
             "profile": profile if "--profile" in arguments else None,

@@ -130,6 +130,7 @@ def check_account(bench):
     near(token["limit_us"], 0.3)
     near(token["cost"]["2"], 2.0)
     near(token["limit_cost"]["2"], 2.0)
+    no_rates = dict(raw, ceilings=ceilings[:3], products=[])
     operations = [{"operation": "matmul", "calls": 6, "ms": 0.020, "bytes": 2 * 4000},
                   {"operation": "attention", "calls": 2, "ms": 0.008, "bytes": 2 * 1000},
                   {"operation": "delta_net", "calls": 2, "ms": 0.004, "bytes": 2 * 1600},
@@ -154,6 +155,11 @@ def check_account(bench):
     near(gap["outside operations"], 1)
     near(gap["profiling, and what it keeps from running together"], 16 - 18)
     near(sum(gap.values()), 16 - 1.76)
+    # where the rate of multiplying is not known, reading is the limit
+    gpu = roofline_account.account(no_rates, plain, report)
+    assert gpu["int8_rate"] is None and gpu["limit"] == "read", gpu
+    near(gpu["limit_us"], 0.33)
+    near(sum(g["us"] for g in gpu["gap"]), 16 - 0.33)
 
 
 def main():

@@ -46,6 +46,14 @@ suite mtp --draft 5 --threads 3 --engine-args '--isa scalar' --rounds 1
 check "number of drafts, threads and other arguments are passed on" \
     grep -q 'report.json -t 3 --isa scalar --draft 5 --moe grouped$' "$state/calls"
 
+check "a table of engines that name no device has no column for it" sh -c '! grep -q "| device |" "$1"' - "$out"
+suite mtp --device cuda --rounds 1
+check "the device is passed on" grep -q 'report.json --device cuda --draft 3 --moe grouped$' "$state/calls"
+check "and each row has it" status_is 0 '| arm | device |' '| grouped verify | cuda |'
+check "in the JSON, too" json_is "$json" 'assert [a["device"] for a in data["arms"]] == ["cuda"] * 3, data'
+bench ab --device cpu --arm a=b --arm c=d
+check "--device belongs to suites" status_is 2 '--device is for suites'
+
 suite k --rounds 1
 check "suite k: 0 to 8 drafts" arguments_are '--draft 0' '--draft 1' '--draft 2' '--draft 3' \
     '--draft 4' '--draft 5' '--draft 6' '--draft 7' '--draft 8'

@@ -37,6 +37,15 @@ assert abs(data["timing"]["prefill_tok_s"] - 100) < 1e-9, data["timing"]
 assert data["llama_timings"]["predicted_n"] == 4, data'
 check "its text goes to standard output" status_is 0 'its text'
 check "the server is ended" server_gone
+check "where it computes is the server's choice" json_is "$json" '
+assert "-ngl" not in data["llama_timings"]["arguments"] and data["options"]["device"] is None, data'
+for device in cuda cpu; do
+    arm ok --device $device
+    check "unless the device is named: $device" json_is "$json" '
+arguments = data["llama_timings"]["arguments"]
+assert arguments[arguments.index("-ngl") + 1] == {"cuda": "99", "cpu": "0"}["'$device'"], arguments
+assert data["options"]["device"] == "'$device'", data["options"]'
+done
 arm stubborn
 check "a server that will not end is made to" server_gone
 check "and its answer counts" json_is "$json" 'assert data["n_tokens"] == 4'
@@ -100,6 +109,13 @@ assert abs(arms["llama.cpp MTP"]["against_ratio"] - 0.5) < 1e-9, arms'
 check "tokens of the other engine may differ, which the table states" status_is 0 \
     '| 4 of 6 | may differ: token 7 is the first that differs (of 8 and 8) |' \
     '1.198 (1.198 .. 1.198) to llama.cpp plain'
+engines --device cuda
+check "with --device cuda all engines compute there, and the table says so" json_is "$json" '
+for arm in data["arms"]:
+    command = arm["command"]
+    assert command[command.index("--device") + 1] == arm["device"] == "cuda", arm
+assert "--" in data["arms"][3]["command"], data["arms"][3]'
+check "in a column of its own" status_is 0 '| arm | device |' '| llama.cpp plain | cuda |' '| mtpgen auto | cuda |'
 engines --llama-args '--fake garbage'
 check "an engine that fails ends the comparison" status_is 1 'arm llama.cpp plain: exit status 1' 'not JSON'
 finish

@@ -45,6 +45,17 @@ on_cuda() # the same text where there is a device, else a reason
 }
 check "a GPU gives the same text, or there is none" on_cuda
 
+run -m "$model" -p "$prompt" -n 10 --device cpu --fast --report "$scratch/report"
+check "--fast changes nothing on the processor" same_as "$scratch/text"
+check "which is said, and reported" status_is 0 'note: --fast changes nothing on the CPU' \
+    'fast         no product was inexact'
+check "in the file, too" grep -q '"inexact_products": 0,' "$scratch/report"
+run -m "$model" -p "$prompt" -n 10 --fast --strict
+check "--fast and --strict exclude each other" fails_with 2 '--strict compares exact bits'
+run -m "$model" -p "$prompt" -n 10 --fast --trace "$scratch/trace"
+check "and so do --fast and --trace" fails_with 2 '--trace records exact bits'
+check "no trace is left" test ! -e "$scratch/trace"
+
 run -m "$model" -p "$prompt" -n 10 -q --temp 1 --seed 5
 cp "$out" "$scratch/seed5"
 run -m "$model" -p "$prompt" -n 10 -q --temp 1 --seed 5 -t 2 --batch 2

@@ -66,6 +66,7 @@ static void defaults_are_greedy_whole_length_and_thinking(void **state)
     assert_int_equal(options.n_draft, MTPGEN_DRAFT_DEFAULT);
     assert_int_equal(options.draft_head_rows, 0);
     assert_int_equal(options.session.strict, MTP_STRICT_OFF);
+    assert_false(options.session.fast);
     assert_true(options.report_path == NULL && options.trace_path == NULL);
     assert_null(options.session.test_flip);
     assert_int_equal(options.argc, 5);
@@ -224,6 +225,20 @@ static void strict_takes_a_word_only_when_it_is_one_of_its_own(void **state)
     assert_int_equal(parse("--strict="), MTP_ERR_USAGE);
     assert_int_equal(parse("--strict", "auto"), MTP_ERR_USAGE);
     assert_non_null(strstr(error.message, "'auto'"));
+}
+
+static void fast_is_refused_where_exact_bits_are_asked_for(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--fast"), MTP_OK);
+    assert_true(options.session.fast);
+    assert_int_equal(parse("--fast", "--device", "cpu"), MTP_OK);
+    assert_int_equal(parse("--fast", "--strict"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "--strict compares exact bits, which --fast gives up"));
+    assert_int_equal(parse("--strict=sample", "--fast"), MTP_ERR_USAGE);
+    assert_int_equal(parse("--trace", "t", "--fast"), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "--trace records exact bits, which --fast gives up"));
+    assert_int_equal(parse("--fast=1"), MTP_ERR_USAGE);
 }
 
 static void a_trace_is_of_one_answer(void **state)
@@ -539,6 +554,7 @@ int main(void)
         cmocka_unit_test(help_and_version_need_no_model),
         cmocka_unit_test(drafts_are_a_number_or_automatic),
         cmocka_unit_test(strict_takes_a_word_only_when_it_is_one_of_its_own),
+        cmocka_unit_test(fast_is_refused_where_exact_bits_are_asked_for),
         cmocka_unit_test(a_trace_is_of_one_answer),
         cmocka_unit_test(every_option_of_llama_cpp_is_handled_as_its_category_says),
         cmocka_unit_test(every_refusal_names_an_option_of_ours),

@@ -137,6 +137,22 @@ static void a_strict_report_names_its_mode_and_the_first_difference(void **state
     has(text, "  difference   layer 2, attention, row 1, element 7\n");
 }
 
+static void a_run_that_asked_for_fast_says_what_came_of_it(void **state)
+{
+    (void)state;
+    begin();
+    assert_null(strstr(printed(), "fast"));
+    options.session.fast = true;
+    run.session = (mtp_session *)(void *)&fake; /* only its address is looked at */
+    mtpgen_gather(&run);
+    has(printed(), "  fast         no product was inexact\n");
+    fake.inexact_products = 21;
+    mtpgen_gather(&run);
+    mtpgen_gather(&run); /* a second session of a chat */
+    has(printed(), "  fast         42 products were not exact: the text may differ\n");
+    run.session = NULL;
+}
+
 /* Attention took longer than matrix products; drafting has no time of its own, the prompt nothing. */
 static void fill_profile(struct mtp_profile *profile)
 {
@@ -231,6 +247,24 @@ static void a_synthetic_model_is_named_as_one_and_no_other(void **state)
         json_t *report = load();
         json_t *value = json_object_get(json_object_get(report, "model"), "synthetic");
         assert_true(fake.synthetic ? json_is_true(value) : json_is_false(value));
+        json_decref(report);
+    }
+}
+
+static void the_file_says_what_was_not_exact(void **state)
+{
+    (void)state;
+    for (int fast = 0; fast < 2; fast++) {
+        begin();
+        options.session.fast = fast == 1;
+        run.report.inexact_products = fast == 1 ? 42 : 0;
+        assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+        json_t *report = load();
+        json_t *asked = json_object_get(json_object_get(report, "options"), "fast");
+        assert_true(fast == 1 ? json_is_true(asked) : json_is_false(asked));
+        json_t *count = json_object_get(report, "inexact_products");
+        assert_true(json_is_integer(count));
+        assert_int_equal(json_integer_value(count), fast == 1 ? 42 : 0);
         json_decref(report);
     }
 }
@@ -489,9 +523,11 @@ int main(void)
         cmocka_unit_test(without_drafts_the_report_stays_short),
         cmocka_unit_test(a_depth_that_was_never_reached_shows_no_number),
         cmocka_unit_test(a_strict_report_names_its_mode_and_the_first_difference),
+        cmocka_unit_test(a_run_that_asked_for_fast_says_what_came_of_it),
         cmocka_unit_test(the_profile_lists_operations_by_time_and_what_lies_outside),
         file_test(every_field_is_there_with_its_unit),
         file_test(a_synthetic_model_is_named_as_one_and_no_other),
+        file_test(the_file_says_what_was_not_exact),
         file_test(command_and_model_are_told_whatever_bytes_they_have),
         file_test(each_field_has_a_line_of_its_own),
         file_test(the_profile_is_a_member_by_phase),

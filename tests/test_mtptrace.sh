@@ -53,7 +53,7 @@ model_of() {
 
 for name in reference-prose reference-code dense-q4_k_m moe-q8_0; do
     run verify "$golden/$name.trace" -m "$(model_of $name)" -t 1
-    check "golden trace $name is computed again without drafts" gives 0 'verified: '
+    check "golden trace $name is computed again without drafts" gives 0 'verified: ' ' on 1 threads'
 done
 for name in dense-q4_k_m moe-q8_0; do
     run verify "$golden/$name.trace" -m "$(model_of $name)" -t 2 --isa scalar
@@ -277,13 +277,15 @@ run verify "$scratch/plain" -m "$moe" -t 4x
 check "a bad number" fails_with 2 '-t 4x'
 run verify "$scratch/plain" -m "$moe" --isa mmx
 check "a bad instruction set" fails_with 2 '--isa mmx'
+run verify "$scratch/plain" -m "$moe" --device GPU
+check "a bad device" fails_with 2 '--device GPU' 'auto, cpu or cuda'
 run verify "$scratch/plain" -m "$scratch/missing.gguf"
 check "a missing model" fails_with 3 'missing.gguf'
 run --version
 check "--version" gives 0 'arithmetic version 1' 'trace format version 1'
 run --help
 check "--help names every option" gives 0 'show' 'diff' 'verify' '--model' '--mtp-model' \
-    '--threads' '--isa' '--version' 'exit status'
+    '--threads' '--isa' '--device' '--version' 'exit status'
 if command -v mandoc >/dev/null; then
     check "the man page is clean" mandoc -Tlint -Wwarning "$TEST_SRCDIR/docs/mtptrace.1"
 fi

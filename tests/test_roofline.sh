@@ -61,6 +61,16 @@ check "a model must be there" refused 'there is no file' --model /no/such/model
 check "a model must be one" refused 'bench_roofline: ' --no-step --model "$TEST_SRCDIR/README.md"
 check "an instruction set must be there" refused 'there are no sse kernels' --no-step --isa sse
 check "a build must be there" refused 'cannot be run' --build "$scratch"
+check "shapes are not measured on a GPU" refused 'bench_cuda_products' --device cuda --shapes 27B
+roofline --smoke --device cuda --json "$scratch/gpu"
+on_gpu() { # the account by the GPU's ceiling, or why there is none
+    if [ "$status" -eq 0 ]; then
+        says 0 '| cuda | copy ' ', cuda, cuda, 1 threads' 'what multiplying takes is not known here'
+    else
+        [ "$status" -eq 2 ] || [ "$status" -eq 1 ] && [ "$(wc -l <"$err")" -eq 1 ] && grep CUDA "$err"
+    fi
+}
+check "a step on a GPU is accounted for, or there is none" on_gpu
 check "a chart needs a step" refused '--no-step leaves out' --no-step --svg "$scratch/svg"
 
 mkdir "$scratch/bin"

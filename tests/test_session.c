@@ -262,6 +262,35 @@ static void a_checkpoint_of_another_session_is_refused(void **state)
     mtp_model_close(model);
 }
 
+static void fast_is_exact_on_the_processor_and_goes_with_no_proof(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(DENSE);
+    const struct mtp_session_options plain = {.n_ctx = 64}, fast = {.n_ctx = 64, .fast = true};
+    const struct mtp_session_options both = {.n_ctx = 64, .fast = true, .strict = MTP_STRICT_SAMPLE};
+    mtp_session *a = fixture_session(model, &plain, 1), *b = fixture_session(model, &fast, 1), *none;
+    struct mtp_error error;
+    int32_t ids[60];
+    fixture_random_ids(ids, 60, model->hparams.n_vocab, 6);
+    assert_int_equal(mtp_session_append(a, ids, 60, &error), MTP_OK);
+    assert_int_equal(mtp_session_append(b, ids, 60, &error), MTP_OK);
+    assert_memory_equal(mtp_session_logits(a), mtp_session_logits(b),
+                        model->hparams.n_vocab * sizeof(float));
+    struct mtp_counters counters;
+    mtp_session_get_counters(b, &counters);
+    assert_true(counters.rows == 60 && counters.inexact_products == 0);
+    assert_int_equal(mtp_session_open(&none, model, &both, &error), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "strict"));
+    mtp_trace *trace = NULL;
+    assert_int_equal(mtp_trace_create(&trace, "/dev/null", b, &(struct mtp_generation){0}, ids, 60, false,
+                                      &error), MTP_ERR_USAGE);
+    assert_non_null(strstr(error.message, "exact bits"));
+    assert_null(trace);
+    mtp_session_close(a);
+    mtp_session_close(b);
+    mtp_model_close(model);
+}
+
 static void more_ids_than_the_context_holds_are_refused_with_both_numbers(void **state)
 {
     (void)state;
@@ -395,6 +424,7 @@ int main(void)
         cmocka_unit_test(sequences_that_share_batches_do_not_see_each_other),
         cmocka_unit_test(a_checkpoint_brings_back_the_state_to_the_byte),
         cmocka_unit_test(a_checkpoint_of_another_session_is_refused),
+        cmocka_unit_test(fast_is_exact_on_the_processor_and_goes_with_no_proof),
         cmocka_unit_test(more_ids_than_the_context_holds_are_refused_with_both_numbers),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused_and_leave_the_session_usable),
         cmocka_unit_test(prefill_can_be_stopped_between_chunks_and_continued),

@@ -58,6 +58,9 @@ enum mtp_status mtp_trace_create(mtp_trace **out, const char *path, mtp_session 
     *out = NULL;
     if (session->observer != NULL)
         return mtp_fail(error, MTP_ERR_USAGE, "%s: this session is recorded already", path);
+    if (session->options.fast)
+        return mtp_fail(error, MTP_ERR_USAGE, "%s: a trace records exact bits, which fast gives up: choose "
+                        "one of them", path);
     struct trace_header header;
     describe(&header, session, generation);
     header.logits = logits;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cuda/explain.h"
+#include "kernels/cuda/fast.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/recorder.h"
@@ -41,6 +42,8 @@ struct cuda_backend {
     struct backend_counters counters;
     struct recorder recorder;
     struct stager *stager;     /* of large uploads, while they go on */
+    struct cuda_fast *fast; /* NULL: every product is exact */
+    void *fast_memory;
     bool failed;
     struct cuda_message error; /* the first, once failed */
 };
@@ -157,7 +160,12 @@ static void matmul(struct backend *backend, const struct matmul_args *args)
     if (args->n_rows == 0 || !enter(cuda))
         return;
     count_product(cuda, &args->w);
-    check(cuda, cuda_launch_matmul(args, cuda->stream), "matmul");
+    if (cuda->fast == NULL || !cuda_fast_serves(cuda->fast, args)) {
+        check(cuda, cuda_launch_matmul(args, cuda->stream), "matmul");
+        return;
+    }
+    cuda->counters.inexact_calls++;
+    check(cuda, cuda_fast_matmul(cuda->fast, args, cuda->stream), "a product by cuBLAS");
 }
 
 /* How many experts a grouped product reads is known to the device alone; it is not counted. */
@@ -335,7 +343,8 @@ static void cuda_memory(struct backend *backend, uint32_t n_ctx, struct backend_
     size_t available = 0, all = 0;
     if (enter(cuda))
         check(cuda, cudaMemGetInfo(&available, &all), "asking for free memory");
-    *memory = (struct backend_memory){available, sizeof *cuda->record + scratch_bytes(n_ctx), allowance};
+    uint64_t fast = cuda->fast != NULL ? cuda_backend_fast_bytes() : 0;
+    *memory = (struct backend_memory){available, sizeof *cuda->record + scratch_bytes(n_ctx) + fast, allowance};
 }
 
 /* ---- passes ------------------------------------------------------------------------------ */
@@ -348,6 +357,7 @@ static void add_counters(struct backend_counters *to, const struct backend_count
     to->matmul_calls += factor * from->matmul_calls;
     to->variant_calls += factor * from->variant_calls;
     to->packed_calls += factor * from->packed_calls;
+    to->inexact_calls += factor * from->inexact_calls;
 }
 
 static bool repeat(struct cuda_backend *cuda, const struct recorded_pass *pass)
@@ -460,11 +470,15 @@ static void cuda_close(struct backend *backend)
                 cudaEventDestroy(cuda->marks[i]);
         cudaFreeHost(cuda->landing);
         stager_close(cuda->stager);
+        if (cuda->fast != NULL)
+            cuda_fast_close(cuda->fast);
+        cudaFree(cuda->fast_memory);
         cudaFree(cuda->scratch.data);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
             cudaStreamDestroy(cuda->stream);
     }
+    free(cuda->fast);
     free(cuda);
 }
 
@@ -589,4 +603,26 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     *message = cuda->error;
     cuda_close(&cuda->base);
     return NULL;
+}
+
+size_t cuda_backend_fast_bytes(void)
+{
+    return cuda_fast_bytes(&(struct cuda_fast_limits)CUDA_FAST_LIMITS);
+}
+
+bool cuda_backend_allow_fast(struct backend *backend, const struct cuda_fast_limits *limits,
+                             struct cuda_message *message)
+{
+    struct cuda_backend *cuda = self(backend);
+    const struct cuda_fast_limits usual = CUDA_FAST_LIMITS;
+    limits = limits != NULL ? limits : &usual;
+    cuda->fast = malloc(sizeof *cuda->fast);
+    cuda->fast_memory = cuda_alloc(backend, cuda_fast_bytes(limits), MEMORY_PARTS);
+    snprintf(message->text, sizeof message->text, "not enough memory for fast arithmetic");
+    message->memory = cuda->fast == NULL || cuda->fast_memory == NULL;
+    if (!message->memory && cuda_fast_open(cuda->fast, limits, cuda->fast_memory, cuda->stream, message))
+        return true;
+    free(cuda->fast);
+    cuda->fast = NULL;
+    return false;
 }

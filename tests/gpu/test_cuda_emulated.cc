@@ -6,11 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/cuda/dequantise.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_float.cuh"
 #include "kernels/cuda/product_tile.cuh"
 #include "tests/gpu/product_cases.h"
+extern "C" {
+#include "kernels/blocks.h"
+}
 
 static long comparisons, mismatches;
 
@@ -76,8 +80,36 @@ static void compare(const struct product_case *c, const float *y, const char *ho
         mismatches++;
 }
 
+/* Weights as bfloat16 are those of dequantize_row, rounded. */
 template <int TYPE>
-static void run_case(const struct product_case *c)
+static void run_dequantise(const struct product_case *c, const uint8_t *tiles)
+{
+    const struct weight *w = &c->w;
+    uint16_t *out = aligned<uint16_t>((size_t)w->n_out * w->n_in);
+    float *row = aligned<float>(w->n_in);
+    long wrong = 0;
+    const uint32_t sixteens = (w->n_out + TILE_ROWS - 1) / TILE_ROWS, blocks = (uint32_t)act_blocks(w->n_in);
+    for (uint32_t first = 0, n = 1; first < sixteens; first += n, n = sixteens - first) { /* in two pieces */
+        struct dequantising p = {tiles, out + (size_t)first * TILE_ROWS * w->n_in, first, n, w->n_in, w->n_out,
+                                 blocks};
+        emulate((n * blocks * LANES + 255) / 256, 1, 0, [=] { dequantise_tiles<TYPE>(p); });
+    }
+    for (uint32_t o = 0; o < w->n_out; o++) {
+        dequantize_row(TYPE, (const uint8_t *)w->data + o * w->row_bytes, row, w->n_in);
+        for (uint32_t i = 0; i < w->n_in; i++) {
+            wrong += out[(size_t)o * w->n_in + i] != (uint16_t)bfloat_pair(row[i], 0.0f);
+        }
+    }
+    comparisons++;
+    mismatches += wrong > 0;
+    if (wrong > 0)
+        printf("MISMATCH %s, dequantised: %ld of %u x %u\n", type_info(TYPE)->name, wrong, w->n_out, w->n_in);
+    free(out);
+    free(row);
+}
+
+template <int TYPE>
+static void run_case(const struct product_case *c, bool ordinary)
 {
     struct product p = {(const uint8_t *)c->w.data,
                         c->w.row_bytes,
@@ -114,6 +146,8 @@ static void run_case(const struct product_case *c)
             memset(p.y, 0x5a, c->y_bytes);
             run_tiles<TYPE, 2>(t, alone, 1);
             compare(c, p.y, alone ? "packed, alone, 16" : "packed, 16 rows");
+            if (ordinary && c->w.n_experts == 1)
+                run_dequantise<TYPE>(c, tiles);
             free(tiles);
         }
     }
@@ -137,14 +171,14 @@ static void run_type(bool quick)
             struct product_case c;
             make_case(&c, TYPE, sizes[i], outputs[(i + fill) % 4], rows[(i + fill / 2) % 4],
                       (uint64_t)(100 * i + fill), (enum case_fill)fill);
-            run_case<TYPE>(&c);
+            run_case<TYPE>(&c, fill == FILL_RANDOM);
             free_case(&c);
         }
     for (int i = 0; i < 2; i++) {
         struct product_case c;
         make_expert_case(&c, TYPE, sizes[1 + 2 * i], 19 - 8 * (uint32_t)i, i == 0 ? 7 : 300, 5, 3, i == 0,
                          (uint64_t)i);
-        run_case<TYPE>(&c);
+        run_case<TYPE>(&c, false);
         free_case(&c);
     }
     printf("%-8s %ld comparisons, %ld mismatches\n", info->name, comparisons - before,

@@ -75,8 +75,16 @@ head -c 2200 "$prose" >"$scratch/prompt"
 cpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 0 -b 7
 gpu -m "$bundled" -f "$scratch/prompt" -n 12 --ignore-eos --draft 2 -b 300
 
-# traces MODEL ARGUMENTS...: what the GPU records is computed again on the CPU, and the CPU's own recording
-# of the same run has the same rows and tokens.
+# on_gpu TRACE MODEL: what was recorded elsewhere is computed again on the GPU.
+on_gpu() {
+    "$builddir/mtptrace" verify "$1" -m "$2" --device cuda >"$scratch/log" 2>&1 || {
+        echo "DIFFERS: $1 on the GPU: $(tail -1 "$scratch/log")"
+        different=$((different + 1))
+    }
+}
+
+# traces MODEL ARGUMENTS...: what the GPU records is computed again on the CPU, the reverse, and the CPU's own
+# recording of the same run has the same rows and tokens.
 traces() {
     model=$1
     shift
@@ -85,7 +93,7 @@ traces() {
         "$builddir/mtpgen" --device $device -m "$model" -q "$@" --trace "$scratch/$device.trace" \
             >"$scratch/text" 2>"$scratch/log" || tail -1 "$scratch/log"
     done
-    compared=$((compared + 2))
+    compared=$((compared + 3))
     "$builddir/mtptrace" diff "$scratch/cpu.trace" "$scratch/cuda.trace" >"$scratch/log" 2>&1 || {
         echo "DIFFERS: traces of both devices, $*: $(tail -1 "$scratch/log")"
         different=$((different + 1))
@@ -94,6 +102,7 @@ traces() {
         echo "DIFFERS: a trace of the GPU, $*: $(tail -1 "$scratch/log")"
         different=$((different + 1))
     }
+    on_gpu "$scratch/cpu.trace" "$model"
 }
 traces "$bundled" -p 'The old man looked at the sea and' -n 64 --ignore-eos --draft 3
 traces "$bundled" -p 'static void swap(int *a, int *b)' -n 64 --ignore-eos --draft auto --temp 0.8 -s 11
@@ -101,6 +110,40 @@ for name in dense-every-type moe-f32 moe-q8_0; do
     traces "$srcdir/tests/golden/models/$name.gguf" -p 'Once upon a time' -n 48 --ignore-eos --draft 5 \
         --temp 1 -s 3 --trace-logits
 done
+for name in reference-prose reference-code; do
+    compared=$((compared + 1))
+    on_gpu "$srcdir/tests/golden/traces/$name.trace" "$bundled"
+done
+
+# --fast: long prompts are read by other products, which is said; short ones and all else exactly.
+# inexact WANTED ARGUMENTS...: a run whose report counts inexact products: some or none.
+inexact() {
+    wanted=$1
+    shift
+    compared=$((compared + 1))
+    "$builddir/mtpgen" --device cuda -m "$bundled" "$@" -n 30 --ignore-eos --report "$scratch/report" \
+        >"$scratch/text" 2>"$scratch/log"
+    count=$(sed -n 's/^  "inexact_products": \([0-9]*\),$/\1/p' "$scratch/report")
+    case $wanted-${count:-missing} in
+    none-0 | some-[1-9]*) ;;
+    *)
+        echo "FAILED: $*: $count inexact products, not $wanted: $(tail -1 "$scratch/log")"
+        different=$((different + 1))
+        ;;
+    esac
+}
+head -c 1100 "$prose" >"$scratch/prompt"
+inexact none -f "$scratch/prompt" --draft 3
+inexact none -p 'Once' --draft 3 --fast
+inexact some -f "$scratch/prompt" --draft 0 --fast
+cp "$scratch/text" "$scratch/plain"
+grep -q '^mtpgen: note: --fast: prompts are not read exactly' "$scratch/log" || {
+    echo "FAILED: --fast is not said"
+    different=$((different + 1))
+}
+# Decoding is exact from what the prompt left, so drafts change nothing.
+inexact some -f "$scratch/prompt" --draft 3 --fast
+cmp "$scratch/plain" "$scratch/text" || different=$((different + 1))
 
 echo "models: $compared comparisons, $different mismatches"
 [ $different = 0 ]
