@@ -78,6 +78,8 @@ cudaError_t cuda_launch_product(const struct launch *launch)
     const struct product *p = &launch->product;
     if (p->n <= 0 || p->n_out == 0)
         return cudaSuccess;
+    if (cuda_product_is_wide(launch))
+        return cuda_launch_product_wide(launch);
     switch (launch->type) {
     case MTP_TYPE_F32:
     case MTP_TYPE_F16:

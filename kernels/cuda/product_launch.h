@@ -13,6 +13,7 @@ struct launch {
     bool tiles;      /* weights are packed */
     bool alone;      /* no two batch rows share a read of the weights */
     bool wide;       /* more than eight batch rows are likely to share one */
+    int columns;     /* batch rows a block of the wide kernels takes */
     cudaStream_t stream;
 };
 
@@ -24,6 +25,13 @@ cudaError_t cuda_launch_product_k(const struct launch *launch);
 cudaError_t cuda_launch_product_iq(const struct launch *launch);
 cudaError_t cuda_launch_product_s(const struct launch *launch);
 cudaError_t cuda_launch_product_float(const struct launch *launch);
+
+/* Products of many batch rows (product_wide.cuh): whether this is one, and its launch, by groups of types. */
+bool cuda_product_is_wide(const struct launch *launch);
+cudaError_t cuda_launch_product_wide(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_k4(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_k6(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_s(const struct launch *launch);
 
 /* Slots (columns.cuh) of the product when up to `most` rows share one: exact for an ordinary matrix, an
  * upper bound for experts, whose numbers of rows the host does not know. */
