@@ -99,8 +99,10 @@ struct wide_source {
             const uint8_t *from = (const uint8_t *)(act + (size_t)input[c] * n_blocks + block);
             uint8_t *q = stage + SHAPE::INPUTS_AT + c * INPUT_STRIDE;
             uint8_t *sums = stage + SHAPE::SUMS_AT + c * INPUT_SUMS;
-            /* quants; two of sums; multipliers and d */
-            uint8_t *to = piece < 16 ? q + 16 * piece : piece < 18 ? sums + 16 * (piece - 16) : q + INPUT_MUL;
+            /* sixteen of quants; two of sums; multipliers and d */
+            uint8_t *to = piece < 16   ? q + 16 * piece
+                          : piece < 18 ? sums + 16 * (piece - 16)
+                                       : q + INPUT_MUL;
             copy_async(to, from + 16 * piece);
         }
         copy_commit();
@@ -213,7 +215,8 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, SHAPE::BLOCKS) wide_product(c
     struct wide_source<TYPE, SHAPE> source;
     source.n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
     source.n_blocks = (p.n_in + SUPER_BLOCK - 1) / SUPER_BLOCK;
-    source.weights = p.weights + (size_t)columns.expert * source.n_tiles * source.n_blocks * tile<TYPE>::BYTES;
+    const size_t expert_tiles = (size_t)source.n_tiles * source.n_blocks;
+    source.weights = p.weights + columns.expert * expert_tiles * tile<TYPE>::BYTES;
     source.act = p.act;
     source.input = columns.input;
     for (source.first = blockIdx.y * SHAPE::TILES; source.first < source.n_tiles;

@@ -358,7 +358,7 @@ static void add_type(uint32_t type)
         add_matmul(type, sizes[i], outputs[5 - i / 2], 3 + i / 2, FILL_RANDOM, many);
     for (int fill = 1; fill < N_FILLS; fill++)
         add_matmul(type, sizes[(size_t)fill], 16 * (uint32_t)fill + 5, 11, fill, {17, 70, 129});
-    add_matmul(type, 2048, 2100, 12, FILL_RANDOM, {17, 40, 65, 512, 1030}); /* all shapes of the wide kernels */
+    add_matmul(type, 2048, 2100, 12, FILL_RANDOM, {17, 40, 65, 512, 1030}); /* every wide shape */
     add_matmul(type, 5120, 5120, 9, FILL_RANDOM, {1, 7, 16});
     add_matmul(type, 512, 20011, 10, FILL_RANDOM, {1, 8, 16}); /* several groups a block of threads */
     for (uint64_t seed = 0; seed < 3; seed++) {
