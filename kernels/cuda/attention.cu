@@ -6,6 +6,7 @@
  * at a time as the scratch has room for. Positions lie in the device's memory; the launcher knows the
  * size of the context only, and blocks without a chunk of their own return at once.
  */
+#include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/common.cuh"
 
 enum {
@@ -210,6 +211,8 @@ size_t cuda_attention_scratch(uint32_t n_ctx)
 {
     size_t usual = USUAL_SCRATCH;
     size_t wanted = (size_t)chunks_of(n_ctx) * (2 + MAX_HEAD_DIM) * sizeof(float) * WANTED_PAIRS;
+    size_t rows = cuda_attention_rows_scratch(n_ctx);
+    wanted = wanted > rows ? wanted : rows;
     return wanted > usual ? wanted : usual;
 }
 
@@ -227,6 +230,8 @@ static cudaError_t launch_pairs(const struct attention_work *work, unsigned n_pa
 cudaError_t cuda_launch_attention(const struct attention_args *args, struct cuda_scratch scratch,
                                   cudaStream_t stream)
 {
+    if (cuda_attention_takes_rows(args, scratch))
+        return cuda_launch_attention_rows(args, scratch, stream);
     const size_t max_grid_y = 65535;
     uint32_t n_chunks = chunks_of(args->cache.n_ctx);
     struct attention_work work = {*args, (float *)scratch.data, 0, n_chunks};

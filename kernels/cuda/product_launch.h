@@ -41,5 +41,8 @@ uint32_t cuda_product_slots(const struct product *product);
  * for one, of the n_units groups of weight rows. `blocks` of them fit on a multiprocessor. */
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
                              size_t shared_bytes, cudaStream_t stream);
+/* The same with a block for every group of every slot. */
+cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units,
+                               int blocks, size_t shared_bytes, cudaStream_t stream);
 
 #endif

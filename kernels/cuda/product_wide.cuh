@@ -8,6 +8,15 @@
 
 #include "kernels/cuda/product_wide_sums.cuh"
 
+template <int TYPE>
+DEVICE void copy_wide_tile(uint8_t *shared, const uint8_t *weights, int lane)
+{
+#pragma unroll
+    for (int at = 0; at < tile<TYPE>::BYTES; at += 16 * LANES)
+        if (at + 16 * lane < tile<TYPE>::BYTES)
+            copy_async(shared + at + 16 * lane, weights + at + 16 * lane);
+}
+
 /* ROW_WARPS warps, each with M sixteens of weight rows, by as many as are left, each with N eights of
  * batch rows. BLOCK_COUNT of these blocks run on a multiprocessor. */
 template <int TYPE, int M, int N, int ROW_WARPS, int BLOCK_COUNT>
@@ -83,29 +92,42 @@ template <int TYPE, class SHAPE>
 struct wide_source {
     const uint8_t *weights;
     const struct act_block *act;
-    const uint32_t *input; /* first rows of the batch, [COLUMNS] */
+    const uint32_t *input; /* rows of the batch, [COLUMNS] */
     uint32_t first, n_tiles, n_blocks; /* sixteens: the first of the block's, and all */
 
+    /* A warp copies a tile, sixteen threads the quants of a row, four its sums, multipliers and d. */
     DEVICE void read(uint8_t *stage, uint32_t block) const
     {
-        constexpr int a_tile = tile<TYPE>::BYTES / 16, a_row = 19; /* pieces of sixteen bytes */
-        for (int i = (int)threadIdx.x; i < SHAPE::TILES * a_tile; i += PRODUCT_THREADS) {
-            uint32_t t = first + (uint32_t)(i / a_tile);
-            size_t at = ((size_t)(t < n_tiles ? t : n_tiles - 1) * n_blocks + block) * tile<TYPE>::BYTES;
-            copy_async(stage + 16 * i, weights + at + 16 * (i % a_tile));
+        const uint32_t thread = threadIdx.x;
+#pragma unroll
+        for (uint32_t t = 0; t < SHAPE::TILES; t += PRODUCT_WARPS) {
+            const uint32_t mine = t + thread / LANES;
+            if (SHAPE::TILES % PRODUCT_WARPS != 0 && mine >= SHAPE::TILES)
+                break;
+            const uint32_t from = first + mine < n_tiles ? first + mine : n_tiles - 1;
+            copy_wide_tile<TYPE>(stage + mine * tile<TYPE>::BYTES,
+                            weights + ((size_t)from * n_blocks + block) * tile<TYPE>::BYTES,
+                            (int)thread % LANES);
         }
-        for (int i = (int)threadIdx.x; i < SHAPE::COLUMNS * a_row; i += PRODUCT_THREADS) {
-            const int c = i / a_row, piece = i % a_row;
-            const uint8_t *from = (const uint8_t *)(act + (size_t)input[c] * n_blocks + block);
-            uint8_t *q = stage + SHAPE::INPUTS_AT + c * INPUT_STRIDE;
-            uint8_t *sums = stage + SHAPE::SUMS_AT + c * INPUT_SUMS;
-            /* sixteen of quants; two of sums; multipliers and d */
-            uint8_t *to = piece < 16   ? q + 16 * piece
-                          : piece < 18 ? sums + 16 * (piece - 16)
-                                       : q + INPUT_MUL;
-            copy_async(to, from + 16 * piece);
+#pragma unroll
+        for (uint32_t c = thread / 16; c < SHAPE::COLUMNS; c += PRODUCT_THREADS / 16)
+            copy_async(stage + SHAPE::INPUTS_AT + c * INPUT_STRIDE + thread % 16 * 16,
+                       row_at(c, block) + thread % 16 * 16);
+#pragma unroll
+        for (uint32_t c = thread / 4; c < SHAPE::COLUMNS; c += PRODUCT_THREADS / 4) {
+            const uint32_t piece = thread % 4;
+            if (piece < 2)
+                copy_async(stage + SHAPE::SUMS_AT + c * INPUT_SUMS + 16 * piece,
+                           row_at(c, block) + 256 + 16 * piece);
+            else if (piece == 2)
+                copy_async(stage + SHAPE::INPUTS_AT + c * INPUT_STRIDE + INPUT_MUL,
+                           row_at(c, block) + 288);
         }
         copy_commit();
+    }
+    DEVICE const uint8_t *row_at(uint32_t c, uint32_t block) const
+    {
+        return (const uint8_t *)(act + (size_t)input[c] * n_blocks + block);
     }
 };
 
@@ -134,18 +156,17 @@ DEVICE struct wide_view view_of_warp(const uint8_t *stage, const float *multipli
     return v;
 }
 
-template <class SHAPE, int OUTPUTS>
+template <class SHAPE, int N, int OUTPUTS>
 DEVICE void store_outputs(const struct product &p, const struct columns<SHAPE::COLUMNS> &columns,
                           uint32_t first_tile, const float out[OUTPUTS])
 {
-    constexpr int N = SHAPE::N_WARP;
     const uint32_t warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const uint32_t tile = first_tile + warp % SHAPE::ROWS * SHAPE::M_WARP;
 #pragma unroll
     for (int k = 0; k < OUTPUTS; k++) {
         const uint32_t m = k / (4 * N), n = k / 4 % N, i = k % 4;
         uint32_t row = (tile + m) * TILE_ROWS + lane / 4 + 8 * (i / 2);
-        uint32_t column = (warp / SHAPE::ROWS * N + n) * 8 + 2 * (lane % 4) + i % 2;
+        uint32_t column = (warp / SHAPE::ROWS * SHAPE::N_WARP + n) * 8 + 2 * (lane % 4) + i % 2;
         if ((int32_t)column < columns.n && row < p.n_out)
             p.y[columns.output[column] * p.y_stride + row] = out[k];
     }
@@ -160,11 +181,12 @@ DEVICE void end_segment(SUMS *sums, struct aside<SUMS::OUTPUTS> *aside, uint32_t
     sums->clear();
 }
 
-/* The outputs of one rectangle. */
-template <int TYPE, class SHAPE, class SUMS>
+/* The outputs of one rectangle, of which each warp has N eights of batch rows. */
+template <int TYPE, class SHAPE, int N>
 DEVICE void wide_rectangle(const struct product &p, const struct columns<SHAPE::COLUMNS> &columns,
                            const struct wide_source<TYPE, SHAPE> &source, uint8_t *shared)
 {
+    using SUMS = typename wide_sums<format<TYPE>::CLASS_K, TYPE, SHAPE::M_WARP, N>::type;
     float *multipliers = (float *)(void *)(shared + 2 * SHAPE::STAGE_BYTES);
     const uint32_t n = source.n_blocks, warp = threadIdx.x / LANES;
     const bool busy = (int32_t)(warp / SHAPE::ROWS * 8 * SHAPE::N_WARP) < columns.n &&
@@ -195,9 +217,23 @@ DEVICE void wide_rectangle(const struct product &p, const struct columns<SHAPE::
         float out[SUMS::OUTPUTS];
         sums.take(out);
         aside.fold(SEGMENTS - 1, out);
-        store_outputs<SHAPE, SUMS::OUTPUTS>(p, columns, source.first, out);
+        store_outputs<SHAPE, N, SUMS::OUTPUTS>(p, columns, source.first, out);
     }
     __syncthreads(); /* the stages are read no more */
+}
+
+/* Where a warp has all rows of the slot, those that are not there cost nothing. */
+template <int TYPE, class SHAPE>
+DEVICE void fitting_rectangle(const struct product &p, const struct columns<SHAPE::COLUMNS> &columns,
+                              const struct wide_source<TYPE, SHAPE> &source, uint8_t *shared)
+{
+    constexpr bool FITS = SHAPE::ROWS == PRODUCT_WARPS && SHAPE::N_WARP == 4;
+    if (FITS && columns.n <= 16)
+        wide_rectangle<TYPE, SHAPE, FITS ? 2 : SHAPE::N_WARP>(p, columns, source, shared);
+    else if (FITS && columns.n <= 24)
+        wide_rectangle<TYPE, SHAPE, FITS ? 3 : SHAPE::N_WARP>(p, columns, source, shared);
+    else
+        wide_rectangle<TYPE, SHAPE, SHAPE::N_WARP>(p, columns, source, shared);
 }
 
 /* Block (x, y): slot x, every gridDim.y-th group of TILES sixteens from y on. */
@@ -206,7 +242,6 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, SHAPE::BLOCKS) wide_product(c
 {
     __shared__ struct columns<SHAPE::COLUMNS> columns;
     DYNAMIC_SHARED(shared);
-    using sums = typename wide_sums<format<TYPE>::CLASS_K, TYPE, SHAPE::M_WARP, SHAPE::N_WARP>::type;
     let_next_begin();
     wait_for_earlier();
     find_columns(p, &columns);
@@ -221,7 +256,7 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, SHAPE::BLOCKS) wide_product(c
     source.input = columns.input;
     for (source.first = blockIdx.y * SHAPE::TILES; source.first < source.n_tiles;
          source.first += gridDim.y * SHAPE::TILES)
-        wide_rectangle<TYPE, SHAPE, sums>(p, columns, source, shared);
+        fitting_rectangle<TYPE, SHAPE>(p, columns, source, shared);
 }
 
 #endif

@@ -11,9 +11,9 @@ static cudaError_t launch_wide(const struct launch *launch)
     struct product p = launch->product;
     p.most = SHAPE::COLUMNS;
     uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
-    return cuda_launch_grid((const void *)wide_product<TYPE, SHAPE>, &p,
-                            (n_tiles + SHAPE::TILES - 1) / SHAPE::TILES, SHAPE::BLOCKS, SHAPE::BYTES,
-                            launch->stream);
+    return cuda_launch_blocks((const void *)wide_product<TYPE, SHAPE>, &p,
+                              (n_tiles + SHAPE::TILES - 1) / SHAPE::TILES, SHAPE::BLOCKS, SHAPE::BYTES,
+                              launch->stream);
 }
 
 /* Batch rows a block takes: 32, 64 or 128. */

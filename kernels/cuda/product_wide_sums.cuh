@@ -156,10 +156,14 @@ struct wide_sums_k {
     /* What the totals start at: less the BIAS that every product brings along. */
     DEVICE static uint32_t total_start(const uint8_t *tile_at, int row)
     {
+        const uint8_t *at = tile_at + tile<TYPE>::SCALES_AT + row * tile<TYPE>::SCALE_BYTES;
         uint32_t scales = 0;
 #pragma unroll
-        for (int s = 0; s < (PER_16 ? 16 : 8); s++)
-            scales += wide_scale<TYPE>(tile_at, row, s);
+        for (int i = 0; i < (PER_16 ? 4 : 2); i++) {
+            uint32_t word = word_at(at + 4 * i);
+            scales = (uint32_t)__dp4a((int)(TYPE == MTP_TYPE_Q2_K ? word & 0x0f0f0f0fu : word), 0x01010101,
+                                      (int)scales);
+        }
         return FLOATS ? 0u - BIAS * scales : 0u;
     }
 
