@@ -10,6 +10,10 @@
 #define MTP_CUDA_WIDE_PAIRS 5
 #endif
 
+#ifndef MTP_CUDA_WIDE_MOST
+#define MTP_CUDA_WIDE_MOST 128
+#endif
+
 bool cuda_product_is_wide(const struct launch *launch)
 {
     const struct product *p = &launch->product;
@@ -38,7 +42,7 @@ static int columns_of(const struct product *p)
     if (p->n <= 32)
         return 32;
     uint32_t rows = (p->n_out + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
-    return p->n <= 64 || rows * (((uint32_t)p->n + 127) / 128) < BLOCKS_WANTED ? 64 : 128;
+    return MTP_CUDA_WIDE_MOST <= 64 || p->n <= 64 || rows * (((uint32_t)p->n + 127) / 128) < BLOCKS_WANTED ? 64 : 128;
 }
 
 cudaError_t cuda_launch_product_wide(const struct launch *launch)
