@@ -97,6 +97,8 @@ cudaError_t cuda_launch_product(const struct launch *launch)
         return cudaSuccess;
     if (cuda_product_is_wide(launch))
         return cuda_launch_product_wide(launch);
+    if (cuda_product_is_float_rows(launch))
+        return cuda_launch_product_float_rows(launch);
     switch (launch->type) {
     case MTP_TYPE_F32:
     case MTP_TYPE_F16:

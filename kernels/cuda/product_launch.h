@@ -33,6 +33,10 @@ cudaError_t cuda_launch_product_wide_k4(const struct launch *launch);
 cudaError_t cuda_launch_product_wide_k6(const struct launch *launch);
 cudaError_t cuda_launch_product_wide_s(const struct launch *launch);
 
+/* The same for many batch rows with an F32 matrix (product_float_rows.cu). */
+bool cuda_product_is_float_rows(const struct launch *launch);
+cudaError_t cuda_launch_product_float_rows(const struct launch *launch);
+
 /* Slots (columns.cuh) of the product when up to `most` rows share one: exact for an ordinary matrix, an
  * upper bound for experts, whose numbers of rows the host does not know. */
 uint32_t cuda_product_slots(const struct product *product);
