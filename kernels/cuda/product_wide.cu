@@ -1,18 +1,23 @@
 /* product_wide.cu - which products go to the kernels of product_wide.cuh, and in which shape. */
 #include "kernels/cuda/product_launch.h"
 
-/* Batch rows from which a block of many is faster than blocks of sixteen (docs/performance.md). */
+/* Measured on an H200 (docs/performance.md, "Prefill"): batch rows from which these kernels are faster than
+ * blocks of sixteen rows; and pairs an expert, on average. */
 #ifndef MTP_CUDA_WIDE_FROM
-#define MTP_CUDA_WIDE_FROM 17
+#define MTP_CUDA_WIDE_FROM 97
 #endif
-/* Pairs an expert, on average, from which this is so. */
 #ifndef MTP_CUDA_WIDE_PAIRS
-#define MTP_CUDA_WIDE_PAIRS 5
+#define MTP_CUDA_WIDE_PAIRS 12
+#endif
+#ifndef MTP_CUDA_WIDE_PAIRS_DEAR
+#define MTP_CUDA_WIDE_PAIRS_DEAR 32
 #endif
 
-#ifndef MTP_CUDA_WIDE_MOST
-#define MTP_CUDA_WIDE_MOST 128
-#endif
+/* Types with a scale every 32 elements and one sum a super-block; others cost more a product. */
+static bool is_cheap(uint32_t type)
+{
+    return type == MTP_TYPE_Q4_K || type == MTP_TYPE_Q5_K || type == MTP_TYPE_IQ4_XS;
+}
 
 bool cuda_product_is_wide(const struct launch *launch)
 {
@@ -29,26 +34,26 @@ bool cuda_product_is_wide(const struct launch *launch)
     }
     if (p->start == NULL)
         return p->n >= MTP_CUDA_WIDE_FROM;
-    return (uint32_t)p->n >= MTP_CUDA_WIDE_PAIRS * p->n_experts;
+    uint32_t pairs = is_cheap(launch->type) ? MTP_CUDA_WIDE_PAIRS : MTP_CUDA_WIDE_PAIRS_DEAR;
+    return (uint32_t)p->n >= pairs * p->n_experts;
 }
 
-/* Batch rows a block takes. The largest blocks read least; smaller ones where those would leave
- * multiprocessors without work. */
-static int columns_of(const struct product *p)
+/* Batch rows a block takes. Of the cheap types two blocks of 64 a multiprocessor wait less than one of 128;
+ * of the others the larger block is faster where there are enough of them for all multiprocessors. */
+static int columns_of(const struct product *p, uint32_t type)
 {
     enum { BLOCKS_WANTED = 120, ROWS_OF_BLOCK = 128 };
     if (p->start != NULL)
         return (uint32_t)p->n > 48 * p->n_experts ? 64 : 32;
-    if (p->n <= 32)
-        return 32;
     uint32_t rows = (p->n_out + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
-    return MTP_CUDA_WIDE_MOST <= 64 || p->n <= 64 || rows * (((uint32_t)p->n + 127) / 128) < BLOCKS_WANTED ? 64 : 128;
+    bool many = rows * (((uint32_t)p->n + 127) / 128) >= BLOCKS_WANTED;
+    return is_cheap(type) || !many ? 64 : 128;
 }
 
 cudaError_t cuda_launch_product_wide(const struct launch *launch)
 {
     struct launch wide = *launch;
-    wide.columns = columns_of(&launch->product);
+    wide.columns = columns_of(&launch->product, launch->type);
     switch (launch->type) {
     case MTP_TYPE_Q2_K:
     case MTP_TYPE_Q3_K:

@@ -372,6 +372,7 @@ static void add_type(uint32_t type)
         add_experts(type, sizes[3], 133, 16, 200, 5, seed % 2 == 0, seed);
         add_experts(type, sizes[1], 300, 32, 130, 4, seed % 2 == 1, seed);
         add_experts(type, sizes[4], 40, 64, 512, 8, seed % 2 == 0, seed);
+        add_experts(type, sizes[2], 290, 32, 300, 4, seed % 2 == 0, seed);
     }
     add_chains(type);
 }
