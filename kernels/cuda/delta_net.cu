@@ -16,7 +16,8 @@ struct delta_net_work {
 };
 
 /* A key or query: the elements of a lane's part side by side, the parts in different banks. */
-enum { PART_STRIDE = MAX_STATE_DIM / PARTS + 4, VECTOR = PARTS * PART_STRIDE, LANE_MOST = MAX_STATE_DIM / WARP };
+enum { PART_STRIDE = MAX_STATE_DIM / PARTS + 4, VECTOR = PARTS * PART_STRIDE };
+enum { LANE_MOST = MAX_STATE_DIM / WARP }; /* elements a lane normalises */
 static __device__ uint32_t place_of(uint32_t i)
 {
     return i % PARTS * PART_STRIDE + i / PARTS;

@@ -15,7 +15,8 @@ DEVICE float fold_outputs(const float low[OUTPUTS], const float high[OUTPUTS])
         four[i] = __fadd_rn(low[i], high[i]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const float keep = upper ? four[2 * i + 1] : four[2 * i], give = upper ? four[2 * i] : four[2 * i + 1];
+        const float keep = upper ? four[2 * i + 1] : four[2 * i];
+        const float give = upper ? four[2 * i] : four[2 * i + 1];
         two[i] = __fadd_rn(keep, __shfl_xor_sync(~0u, give, 16));
     }
     const float keep = odd ? two[1] : two[0], give = odd ? two[0] : two[1];
