@@ -6,6 +6,7 @@
  * at a time as the scratch has room for. Positions lie in the device's memory; the launcher knows the
  * size of the context only, and blocks without a chunk of their own return at once.
  */
+#include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/fused.cuh"
 
 enum {
@@ -222,6 +223,8 @@ size_t cuda_attention_scratch(uint32_t n_ctx)
 {
     size_t usual = USUAL_SCRATCH;
     size_t wanted = (size_t)chunks_of(n_ctx) * (2 + MAX_HEAD_DIM) * sizeof(float) * WANTED_PAIRS;
+    size_t rows = cuda_attention_rows_scratch(n_ctx);
+    wanted = wanted > rows ? wanted : rows;
     return wanted > usual ? wanted : usual;
 }
 
@@ -261,6 +264,8 @@ static cudaError_t launch_all(struct attention_work work, struct cuda_scratch sc
 cudaError_t cuda_launch_attention(const struct attention_args *args, struct cuda_scratch scratch,
                                   cudaStream_t stream)
 {
+    if (cuda_attention_takes_rows(args, scratch))
+        return cuda_launch_attention_rows(args, scratch, stream);
     struct attention_work work = {};
     work.args = *args;
     return launch_all(work, scratch, stream);
@@ -272,6 +277,8 @@ cudaError_t cuda_launch_fused_attention(const struct fused_args *args, const str
     const struct attention_args *attention = args->attention;
     const struct quantize_args *quantize = args->quantize;
     size_t n = (size_t)attention->n_heads * attention->cache.head_dim;
+    if (cuda_attention_takes_rows(attention, scratch))
+        return cudaErrorNotSupported;
     if (attention->cache.head_dim != SUPER_BLOCK || quantize->x != attention->out || quantize->n != n ||
         quantize->n_rows != attention->n_rows || attention->n_rows <= 0)
         return cudaErrorNotSupported;

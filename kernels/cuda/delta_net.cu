@@ -3,7 +3,8 @@
  * A block holds COLUMNS columns of one head's state in registers while it passes over the sequence's
  * rows. Four lanes share a column: lane part p has rows p, p + 4, p + 8, ... and with them the partials
  * p and p + 4 of sum8, so that a column's sum is one addition and two exchanges. Rows are taken a few
- * at a time, whose keys and queries the block's warps normalise side by side.
+ * at a time, whose keys and queries the block's warps normalise side by side; these and the values wait in
+ * shared memory, so that nothing is waited for between one row and the next.
  */
 #include "kernels/cuda/common.cuh"
 
@@ -14,21 +15,75 @@ struct delta_net_work {
     struct cuda_fault fault;
 };
 
+/* A key or query: the elements of a lane's part side by side, the parts in different banks. */
+enum { PART_STRIDE = MAX_STATE_DIM / PARTS + 4, VECTOR = PARTS * PART_STRIDE };
+enum { LANE_MOST = MAX_STATE_DIM / WARP }; /* elements a lane normalises */
+static __device__ uint32_t place_of(uint32_t i)
+{
+    return i % PARTS * PART_STRIDE + i / PARTS;
+}
+
 /* Rows of the sequence, the next few. */
 struct group {
     int32_t row[TOGETHER];
-    float decay[TOGETHER], beta[TOGETHER];
-    float k[TOGETHER][MAX_STATE_DIM], q[TOGETHER][MAX_STATE_DIM]; /* normalised */
+    float decay[TOGETHER], beta[TOGETHER], v[TOGETHER][COLUMNS];
+    __align__(16) float k[TOGETHER][VECTOR]; /* normalised, as q */
+    __align__(16) float q[TOGETHER][VECTOR];
 };
 
-/* One warp; false when the squares overflow, for dividing by infinity would hide it. */
-static __device__ bool normalise(const float *x, size_t n, float scale, float *out)
+/* One warp, which has read x: lane l its elements l, l + 32, ... False when the squares overflow, for
+ * dividing by infinity would hide it. */
+static __device__ bool normalise(const float x[LANE_MOST], uint32_t n, float scale, float *out)
 {
-    float norm = __fsqrt_rn(squares_warp(x, n));
+    float low = 0.0f, high = 0.0f;
+    const uint32_t lane = threadIdx.x % WARP;
+#pragma unroll
+    for (uint32_t e = 0; e < LANE_MOST; e += 2) {
+        if (lane + e * WARP < n)
+            low = __fmaf_rn(x[e], x[e], low);
+        if (lane + e * WARP + WARP < n)
+            high = __fmaf_rn(x[e + 1], x[e + 1], high);
+    }
+    float norm = __fsqrt_rn(fold64_warp(low, high));
     float inverse = __fdiv_rn(1.0f, norm > 1e-6f ? norm : 1e-6f);
-    for (size_t i = threadIdx.x % WARP; i < n; i += WARP)
-        out[i] = __fmul_rn(__fmul_rn(x[i], inverse), scale);
+#pragma unroll
+    for (uint32_t e = 0; e < LANE_MOST; e++)
+        if (lane + e * WARP < n)
+            out[place_of(lane + e * WARP)] = __fmul_rn(__fmul_rn(x[e], inverse), scale);
     return !f32_not_finite(norm);
+}
+
+/* Keys and queries of the group: each warp reads all of its own before it waits for the first. */
+static __device__ void normalise_group(const struct delta_net_work *work, uint32_t head, uint32_t n,
+                                       struct group *group)
+{
+    enum { A_WARP = 2 * TOGETHER / N_WARPS };
+    const struct delta_net_args *args = &work->args;
+    const uint32_t d = args->d, n_k = args->n_k_heads, warp = threadIdx.x / WARP;
+    const uint32_t lane = threadIdx.x % WARP;
+    float x[A_WARP][LANE_MOST];
+#pragma unroll
+    for (uint32_t a = 0; a < A_WARP; a++) {
+        const uint32_t t = warp + a * N_WARPS;
+        if (t >= 2 * n)
+            break;
+        const float *from = args->x + (size_t)group->row[t / 2] * (2 * n_k + args->n_v_heads) * d +
+                            (size_t)(t % 2 * n_k + head % n_k) * d;
+#pragma unroll
+        for (uint32_t e = 0; e < LANE_MOST; e++)
+            x[a][e] = lane + e * WARP < d ? from[lane + e * WARP] : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t a = 0; a < A_WARP; a++) {
+        const uint32_t t = warp + a * N_WARPS;
+        if (t >= 2 * n)
+            break;
+        bool finite = t % 2 == 0
+            ? normalise(x[a], d, __fdiv_rn(1.0f, __fsqrt_rn((float)d)), group->q[t / 2])
+            : normalise(x[a], d, 1.0f, group->k[t / 2]);
+        if (!finite && lane == 0)
+            report_fault(work->fault, CUDA_DELTA_NET, (size_t)group->row[t / 2]);
+    }
 }
 
 /* Fills the group with n rows that its row[] names; all threads. */
@@ -36,18 +91,13 @@ static __device__ void prepare(const struct delta_net_work *work, uint32_t head,
                                struct group *group)
 {
     const struct delta_net_args *args = &work->args;
-    size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
-    unsigned warp = threadIdx.x / WARP;
-    for (unsigned t = warp; t < 2 * (unsigned)n; t += N_WARPS) {
-        size_t row = (size_t)group->row[t / 2];
-        const float *x = args->x + row * (2 * n_k + n_v) * d;
-        bool finite = t % 2 == 0
-            ? normalise(x + head % n_k * d, d, __fdiv_rn(1.0f, __fsqrt_rn((float)args->d)),
-                        group->q[t / 2])
-            : normalise(x + (n_k + head % n_k) * d, d, 1.0f, group->k[t / 2]);
-        if (!finite && threadIdx.x % WARP == 0)
-            report_fault(work->fault, CUDA_DELTA_NET, row);
+    const size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
+    for (uint32_t t = threadIdx.x; t < (uint32_t)n * COLUMNS; t += THREADS) {
+        const size_t row = (size_t)group->row[t / COLUMNS], j = blockIdx.x * COLUMNS + t % COLUMNS;
+        const float *v = args->x + (row * (2 * n_k + n_v) + 2 * n_k + head) * d;
+        group->v[t / COLUMNS][t % COLUMNS] = j < d ? v[j] : 0.0f;
     }
+    normalise_group(work, head, (uint32_t)n, group);
     if (threadIdx.x < (unsigned)n) {
         size_t at = (size_t)group->row[threadIdx.x] * n_v + head;
         float soft = mtp_softplusf(__fadd_rn(args->alpha[at], args->dt[head]));
@@ -65,7 +115,7 @@ static __device__ void note(const struct delta_net_args *args, uint32_t head, in
         size_t row = (size_t)group->row[g];
         if (head < args->n_k_heads) /* one of the heads that share the key */
             for (uint32_t i = threadIdx.x; i < args->d; i += THREADS)
-                journal->k[(row * args->n_k_heads + head) * args->d + i] = group->k[g][i];
+                journal->k[(row * args->n_k_heads + head) * args->d + i] = group->k[g][place_of(i)];
         if (threadIdx.x == 0)
             journal->decay[row * args->n_v_heads + head] = group->decay[g];
     }
@@ -77,12 +127,19 @@ static __device__ int32_t next_rows(const struct delta_net_args *args, int32_t s
 {
     *n = 0;
     int32_t r = from;
-    for (; r < args->n_rows && *n < TOGETHER; r++)
-        if (args->rows[r].sequence == sequence) {
+    while (r < args->n_rows && *n < TOGETHER) {
+        const int32_t mine = r + (int32_t)(threadIdx.x % WARP);
+        uint32_t found =
+            __ballot_sync(ALL_LANES, mine < args->n_rows && args->rows[mine].sequence == sequence);
+        int32_t end = r + WARP;
+        for (; found != 0 && *n < TOGETHER; found &= found - 1) {
+            const int32_t row = r + __ffs((int)found) - 1;
             if (threadIdx.x == 0)
-                group->row[*n] = r;
-            ++*n;
+                group->row[*n] = row;
+            end = ++*n < TOGETHER ? end : row + 1;
         }
+        r = end;
+    }
     return r;
 }
 
@@ -94,38 +151,44 @@ static __device__ float fold_sum8(const float partial[2])
     return __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, 1));
 }
 
+template <int ELEMENTS>
+static __device__ void load_part(const float *part, float out[ELEMENTS])
+{
+#pragma unroll
+    for (int e = 0; e < ELEMENTS; e += 4) {
+        const float4 four = *(const float4 *)(const void *)(part + e);
+        out[e] = four.x, out[e + 1] = four.y, out[e + 2] = four.z, out[e + 3] = four.w;
+    }
+}
+
 /* One row through a lane's ELEMENTS rows of column j. WHOLE: d is PARTS * ELEMENTS. */
 template <int ELEMENTS, bool WHOLE>
 static __device__ void step(const struct delta_net_args *args, uint32_t head, uint32_t j,
                             const struct group *group, int g, float s[ELEMENTS])
 {
-    uint32_t d = args->d, part = threadIdx.x % PARTS;
-    const float *k = group->k[g], *q = group->q[g];
+    const uint32_t d = args->d, part = threadIdx.x % PARTS;
+    float k[ELEMENTS], q[ELEMENTS];
+    load_part<ELEMENTS>(group->k[g] + part * PART_STRIDE, k);
+    load_part<ELEMENTS>(group->q[g] + part * PART_STRIDE, q);
     float predicted[2] = {0.0f, 0.0f}, read[2] = {0.0f, 0.0f};
 #pragma unroll
-    for (int e = 0; e < ELEMENTS; e++) {
-        uint32_t i = part + PARTS * (uint32_t)e;
-        if (WHOLE || i < d) {
+    for (int e = 0; e < ELEMENTS; e++)
+        if (WHOLE || part + PARTS * (uint32_t)e < d) {
             s[e] = __fmul_rn(s[e], group->decay[g]);
-            predicted[e % 2] = __fmaf_rn(s[e], k[i], predicted[e % 2]);
+            predicted[e % 2] = __fmaf_rn(s[e], k[e], predicted[e % 2]);
         }
-    }
-    size_t at = ((size_t)group->row[g] * args->n_v_heads + head) * d + j;
-    size_t v_at = ((size_t)group->row[g] * (2 * args->n_k_heads + args->n_v_heads) +
-                   2 * args->n_k_heads + head) * d + j;
-    float v = j < d ? args->x[v_at] : 0.0f;
-    float delta = __fmul_rn(__fsub_rn(v, fold_sum8(predicted)), group->beta[g]);
+    const float v = group->v[g][threadIdx.x / PARTS];
+    const float delta = __fmul_rn(__fsub_rn(v, fold_sum8(predicted)), group->beta[g]);
 #pragma unroll
-    for (int e = 0; e < ELEMENTS; e++) {
-        uint32_t i = part + PARTS * (uint32_t)e;
-        if (WHOLE || i < d) {
-            s[e] = __fmaf_rn(k[i], delta, s[e]);
-            read[e % 2] = __fmaf_rn(s[e], q[i], read[e % 2]);
+    for (int e = 0; e < ELEMENTS; e++)
+        if (WHOLE || part + PARTS * (uint32_t)e < d) {
+            s[e] = __fmaf_rn(k[e], delta, s[e]);
+            read[e % 2] = __fmaf_rn(s[e], q[e], read[e % 2]);
         }
-    }
     float out = fold_sum8(read);
     if (part != 0 || j >= d)
         return;
+    const size_t at = ((size_t)group->row[g] * args->n_v_heads + head) * d + j;
     args->out[at] = out;
     if (args->journal.k != NULL)
         args->journal.delta[at] = delta;

@@ -27,6 +27,15 @@ DEVICE void mma_32(int32_t c[4], const uint32_t a[4], uint2 b)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
 }
 
+/* The same from `start` on: c = start + A B. */
+DEVICE void mma_32_from(int32_t start, int32_t c[4], const uint32_t a[4], uint2 b)
+{
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+        "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%10,%10,%10};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
+}
+
 /* The same for 16 elements, signed times signed and signed times unsigned bytes. */
 DEVICE void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
@@ -98,6 +107,10 @@ DEVICE float half_to_float(uint16_t bits)
 DEVICE float bits_to_float(uint32_t bits)
 {
     return __uint_as_float(bits);
+}
+DEVICE uint32_t float_to_bits(float value)
+{
+    return __float_as_uint(value);
 }
 #endif
 

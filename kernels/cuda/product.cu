@@ -43,13 +43,11 @@ static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_by
                                 percent < 75 ? percent : 100);
 }
 
-cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
-                             size_t shared_bytes, cudaStream_t stream)
+static cudaError_t launch_grid(const void *kernel, const struct product *product, dim3 grid, int blocks,
+                               size_t shared_bytes, cudaStream_t stream)
 {
-    int device, processors, capability;
+    int device, capability;
     cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device);
     if (error == cudaSuccess && shared_bytes > 0)
@@ -58,8 +56,6 @@ cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, 
         return error;
     struct product copy = *product;
     void *arguments[] = {&copy};
-    uint32_t slots = cuda_product_slots(product);
-    dim3 grid(slots, blocks_of_slot(slots, n_units, (uint32_t)(processors * blocks)));
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
@@ -73,11 +69,36 @@ cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, 
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
+cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
+                             size_t shared_bytes, cudaStream_t stream)
+{
+    int device, processors;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (error != cudaSuccess)
+        return error;
+    uint32_t slots = cuda_product_slots(product);
+    dim3 grid(slots, blocks_of_slot(slots, n_units, (uint32_t)(processors * blocks)));
+    return launch_grid(kernel, product, grid, blocks, shared_bytes, stream);
+}
+
+cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units,
+                               int blocks, size_t shared_bytes, cudaStream_t stream)
+{
+    dim3 grid(cuda_product_slots(product), n_units < 65535 ? n_units : 65535);
+    return launch_grid(kernel, product, grid, blocks, shared_bytes, stream);
+}
+
 cudaError_t cuda_launch_product(const struct launch *launch)
 {
     const struct product *p = &launch->product;
     if (p->n <= 0 || p->n_out == 0)
         return cudaSuccess;
+    if (cuda_product_is_wide(launch))
+        return cuda_launch_product_wide(launch);
+    if (cuda_product_is_float_rows(launch))
+        return cuda_launch_product_float_rows(launch);
     switch (launch->type) {
     case MTP_TYPE_F32:
     case MTP_TYPE_F16:

@@ -13,6 +13,7 @@ struct launch {
     bool tiles;      /* weights are packed */
     bool alone;      /* no two batch rows share a read of the weights */
     bool wide;       /* more than eight batch rows are likely to share one */
+    int columns;     /* batch rows a block of the wide kernels takes */
     cudaStream_t stream;
 };
 
@@ -25,6 +26,17 @@ cudaError_t cuda_launch_product_iq(const struct launch *launch);
 cudaError_t cuda_launch_product_s(const struct launch *launch);
 cudaError_t cuda_launch_product_float(const struct launch *launch);
 
+/* Products of many batch rows (product_wide.cuh): whether this is one, and its launch, by groups of types. */
+bool cuda_product_is_wide(const struct launch *launch);
+cudaError_t cuda_launch_product_wide(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_k4(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_k6(const struct launch *launch);
+cudaError_t cuda_launch_product_wide_s(const struct launch *launch);
+
+/* The same for many batch rows with an F32 matrix (product_float_rows.cu). */
+bool cuda_product_is_float_rows(const struct launch *launch);
+cudaError_t cuda_launch_product_float_rows(const struct launch *launch);
+
 /* Slots (columns.cuh) of the product when up to `most` rows share one: exact for an ordinary matrix, an
  * upper bound for experts, whose numbers of rows the host does not know. */
 uint32_t cuda_product_slots(const struct product *product);
@@ -33,5 +45,8 @@ uint32_t cuda_product_slots(const struct product *product);
  * for one, of the n_units groups of weight rows. `blocks` of them fit on a multiprocessor. */
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
                              size_t shared_bytes, cudaStream_t stream);
+/* The same with a block for every group of every slot. */
+cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units,
+                               int blocks, size_t shared_bytes, cudaStream_t stream);
 
 #endif

@@ -26,7 +26,8 @@ sources() {
         kernels/cpu/scalar/*.c kernels/cpu/avx2/*.c kernels/cpu/avx512/*.c tests/gpu/product_cases.c; do
         echo "$file"
     done
-    for file in product product_k product_iq product_s product_float matmul expert_matmul pack; do
+    for file in product product_k product_iq product_s product_float product_float_rows \
+        product_wide product_wide_k4 product_wide_k6 product_wide_s matmul expert_matmul pack; do
         echo "kernels/cuda/$file.cu"
     done
     for program in "$@"; do

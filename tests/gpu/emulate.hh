@@ -187,6 +187,12 @@ static inline void mma_32(int32_t c[4], const uint32_t a[4], uint2 b)
 {
     emulated_mma(c, a, &b.x, 2, true);
 }
+static inline void mma_32_from(int32_t start, int32_t c[4], const uint32_t a[4], uint2 b)
+{
+    emulated_mma(c, a, &b.x, 2, true);
+    for (int i = 0; i < 4; i++)
+        c[i] += start;
+}
 static inline void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
     const uint32_t a[2] = {a0, a1};
@@ -248,6 +254,12 @@ static inline float bits_to_float(uint32_t bits)
     float value;
     memcpy(&value, &bits, 4);
     return value;
+}
+static inline uint32_t float_to_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
 }
 static inline float __fmaf_rn(float a, float b, float c)
 {

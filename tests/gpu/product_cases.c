@@ -202,7 +202,9 @@ void make_expert_case(struct product_case *c, uint32_t type, uint32_t n_in, uint
     for (int32_t p = 0; p < c->n; p++) {
         uint32_t rank = (uint32_t)p % n_used,
                  first = p % (int32_t)n_used == 0 ? 0 : chosen[p - (int32_t)rank];
-        chosen[p] = rank == 0 ? next_below(&numbers, n_experts) : (first + rank) % n_experts;
+        if (rank == 0) /* every third seed: the lower the number, the more rows */
+            first = next_below(&numbers, seed % 3 == 2 ? 1 + next_below(&numbers, n_experts) : n_experts);
+        chosen[p] = (first + rank) % n_experts;
         answer_row(c, p, chosen[p]);
     }
     for (uint32_t e = 0; e < n_experts; e++) {

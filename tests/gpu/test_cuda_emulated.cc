@@ -11,6 +11,7 @@
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_float.cuh"
 #include "kernels/cuda/product_tile.cuh"
+#include "kernels/cuda/product_wide.cuh"
 #include "tests/gpu/product_cases.h"
 extern "C" {
 #include "kernels/blocks.h"
@@ -71,6 +72,30 @@ static void run_tiles(struct product p, bool alone, uint32_t grid_y)
     p.most = alone ? 1 : 8 * NT;
     using sums = typename sums_of<format<TYPE>::CLASS_K, TYPE, NT>::type;
     emulate(slots_for(p), grid_y, tile_plan<TYPE, NT>::BYTES, [=] { tile_product<TYPE, NT, sums>(p); });
+}
+
+template <int TYPE, class SHAPE>
+static void run_wide_shape(struct product p, uint32_t grid_y)
+{
+    p.most = SHAPE::COLUMNS;
+    emulate(slots_for(p), grid_y, SHAPE::BYTES, [=] { wide_product<TYPE, SHAPE>(p); });
+}
+
+template <int TYPE>
+static void run_wide(struct product p, int columns)
+{
+    if constexpr (format<TYPE>::CLASS_K) {
+        if (columns == 128)
+            run_wide_shape<TYPE, wide_shape<TYPE, 4, 4, 2, 1>>(p, 2);
+        else if (columns == 64)
+            run_wide_shape<TYPE, wide_shape<TYPE, 2, 4, 4, 2>>(p, 1);
+        else
+            run_wide_shape<TYPE, wide_shape<TYPE, 2, 4, 8, 2>>(p, 1);
+    } else if (columns == 64) {
+        run_wide_shape<TYPE, wide_shape<TYPE, 1, 4, 4, 1>>(p, 2);
+    } else {
+        run_wide_shape<TYPE, wide_shape<TYPE, 1, 4, 8, 1>>(p, 1);
+    }
 }
 
 static void compare(const struct product_case *c, const float *y, const char *how)
@@ -148,6 +173,12 @@ static void run_case(const struct product_case *c, bool ordinary)
             compare(c, p.y, alone ? "packed, alone, 16" : "packed, 16 rows");
             if (ordinary && c->w.n_experts == 1)
                 run_dequantise<TYPE>(c, tiles);
+            if constexpr (!tile<TYPE>::RAW)
+                for (int columns = 32; !alone && columns <= 128; columns *= 2) {
+                    memset(p.y, 0x5a, c->y_bytes);
+                    run_wide<TYPE>(t, columns);
+                    compare(c, p.y, columns == 32 ? "wide, 32" : columns == 64 ? "wide, 64" : "wide, 128");
+                }
             free(tiles);
         }
     }
@@ -178,6 +209,12 @@ static void run_type(bool quick)
         struct product_case c;
         make_expert_case(&c, TYPE, sizes[1 + 2 * i], 19 - 8 * (uint32_t)i, i == 0 ? 7 : 300, 5, 3, i == 0,
                          (uint64_t)i);
+        run_case<TYPE>(&c, false);
+        free_case(&c);
+    }
+    if constexpr (TYPE == MTP_TYPE_Q4_K || TYPE == MTP_TYPE_Q6_K || TYPE == MTP_TYPE_Q8_0) {
+        struct product_case c;
+        make_case(&c, TYPE, sizes[3], 150, quick ? 33 : 130, 77, FILL_RANDOM);
         run_case<TYPE>(&c, false);
         free_case(&c);
     }

@@ -349,13 +349,16 @@ static void add_type(uint32_t type)
     uint32_t block = type_info(type)->block_elements;
     const uint32_t *sizes = block == 1 ? by_1 : block == 32 ? by_32 : by_256;
     const std::vector<int32_t> few = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-                               many = {17, 64, 200, 512};
+                               many = {17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 512};
     for (size_t i = 0; i < 9; i++)
         for (uint64_t seed = 0; seed < 3; seed++)
             for (int fill = 0; fill < N_FILLS; fill++)
                 add_matmul(type, sizes[i], outputs[(i + seed + (size_t)fill) % 6], seed, fill, few);
     for (size_t i = 0; i < 9; i += 2)
         add_matmul(type, sizes[i], outputs[5 - i / 2], 3 + i / 2, FILL_RANDOM, many);
+    for (int fill = 1; fill < N_FILLS; fill++)
+        add_matmul(type, sizes[(size_t)fill], 16 * (uint32_t)fill + 5, 11, fill, {17, 70, 129});
+    add_matmul(type, 2048, 2100, 12, FILL_RANDOM, {17, 40, 65, 512, 1030}); /* every wide shape */
     add_matmul(type, 5120, 5120, 9, FILL_RANDOM, {1, 7, 16});
     add_matmul(type, 512, 20011, 10, FILL_RANDOM, {1, 8, 16}); /* several groups a block of threads */
     for (uint64_t seed = 0; seed < 3; seed++) {
@@ -365,6 +368,12 @@ static void add_type(uint32_t type)
         add_experts(type, sizes[3], 33, 16, 70, 3, seed % 2 == 1, seed + 9);
     }
     add_experts(type, sizes[0], 16, 1000, 30, 10, false, 12);
+    for (uint64_t seed = 13; seed < 16; seed++) { /* many rows an expert; seed 14: very uneven */
+        add_experts(type, sizes[3], 133, 16, 200, 5, seed % 2 == 0, seed);
+        add_experts(type, sizes[1], 300, 32, 130, 4, seed % 2 == 1, seed);
+        add_experts(type, sizes[4], 40, 64, 512, 8, seed % 2 == 0, seed);
+        add_experts(type, sizes[2], 290, 32, 300, 4, seed % 2 == 0, seed);
+    }
     add_chains(type);
 }
 
