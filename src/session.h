@@ -70,6 +70,10 @@ struct forward_batch {
     bool settle;                        /* as well, what greedy acceptance keeps is the state at once */
 };
 
+/* Takes all memory of a session whose backend is open; gives back the parts that lie in arenas. */
+enum mtp_status session_allocate(mtp_session *session, struct mtp_error *error);
+void session_free_arenas(mtp_session *session);
+
 /* Puts verify/instrument.h around the session's backend. */
 enum mtp_status session_instrument(mtp_session *session, struct mtp_error *error);
 

@@ -1,74 +1,17 @@
-/* backend.c - the CUDA backend's table of operations: memory, faults and errors. No arithmetic happens
+/* backend.c - the CUDA backend's table of operations: launches, faults and errors. No arithmetic happens
  * here; launch.h and products.h have what computes. */
-#include "kernels/cuda/backend.h"
+#include "kernels/cuda/backend_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cuda/explain.h"
-#include "kernels/cuda/fast.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/products.h"
-#include "kernels/cuda/recorder.h"
-#include "kernels/cuda/stager.h"
 
 static const char *const faulty_names[] = {
     [CUDA_QUANTIZE] = "quantize",   [CUDA_RMS_NORM] = "rms_norm", [CUDA_KV_STORE] = "kv_store",
     [CUDA_DELTA_NET] = "delta_net", [CUDA_ROUTE] = "route",       [CUDA_ARGMAX] = "argmax",
 };
-
-/* Where small downloads arrive, the fault record with each, so that the host waits once. */
-enum { LANDING_BYTES = 1 << 16 };
-struct landing {
-    unsigned long long record;
-    uint8_t bytes[LANDING_BYTES];
-};
-
-/* From so many bytes on, an upload is large (stager.h). */
-enum { STAGED_BYTES = 2 << 20 };
-
-struct cuda_backend {
-    struct backend base;
-    int device;
-    cudaStream_t stream;
-    unsigned long long *record; /* of faults, on the device */
-    struct landing *landing;    /* page-locked memory of the host */
-    uint32_t serial;            /* of the next launch; 0: none since fault() was asked */
-    bool looked;                /* nothing that may fault has been launched since the host last waited */
-    struct numeric_fault fault; /* the first, once it has been seen */
-    cudaEvent_t marks[PASS_MARKS];
-    struct cuda_scratch scratch;
-    struct backend_counters counters;
-    struct recorder recorder;
-    struct stager *stager;     /* of large uploads, while they go on */
-    struct cuda_fast *fast; /* NULL: every product is exact */
-    void *fast_memory;
-    bool failed;
-    struct cuda_message error; /* the first, once failed */
-};
-
-static struct cuda_backend *self(struct backend *backend)
-{
-    return (struct cuda_backend *)(void *)backend;
-}
-
-/* Keeps the first failure; what comes after one is a consequence. */
-static void check(struct cuda_backend *cuda, cudaError_t status, const char *operation)
-{
-    if (status == cudaSuccess || cuda->failed)
-        return;
-    cuda->failed = true;
-    cuda_explain(&cuda->error, cuda->device, (int)cuda->base.layer, operation, status);
-}
-
-/* False when nothing more can be done. The current device is a property of the calling thread. */
-static bool enter(struct cuda_backend *cuda)
-{
-    if (!cuda->failed)
-        check(cuda, cudaSetDevice(cuda->device), "choosing the device");
-    return !cuda->failed;
-}
 
 static struct cuda_fault next_fault(struct cuda_backend *cuda)
 {
@@ -181,28 +124,6 @@ static void expert_matmul(struct backend *backend, const struct expert_matmul_ar
     check(cuda, cuda_launch_expert_matmul(args, cuda->stream), "expert_matmul");
 }
 
-static void wait_for_stream(struct cuda_backend *cuda)
-{
-    if (!enter(cuda))
-        return;
-    if (!cuda->looked && cuda->landing != NULL)
-        check(cuda, cudaMemcpyAsync(&cuda->landing->record, cuda->record, sizeof *cuda->record,
-                                    cudaMemcpyDeviceToHost, cuda->stream), "download");
-    check(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
-    cuda->counters.waits++;
-    cuda->looked = cuda->landing != NULL;
-}
-
-static void cuda_synchronize(struct backend *backend)
-{
-    struct cuda_backend *cuda = self(backend);
-    wait_for_stream(cuda);
-    if (cuda->stager != NULL) {
-        stager_close(cuda->stager);
-        cuda->stager = NULL;
-    }
-}
-
 /* ---- packed weights ---------------------------------------------------------------------- */
 
 static size_t cuda_packed_bytes(struct backend *backend, const struct weight *w)
@@ -217,134 +138,6 @@ static void cuda_pack(struct backend *backend, const struct pack_args *args)
     if (args->n_rows > 0 && enter(cuda))
         check(cuda, cuda_launch_pack(&args->w, args->rows, args->dst, args->first_row, args->n_rows,
                                      cuda->stream), "pack");
-}
-
-/* ---- memory ------------------------------------------------------------------------------ */
-
-/* All of it is the device's from the start, whatever its use. */
-static void *cuda_alloc(struct backend *backend, size_t bytes, enum memory_use use)
-{
-    struct cuda_backend *cuda = self(backend);
-    (void)use;
-    void *memory = NULL;
-    if (!enter(cuda))
-        return NULL;
-    cudaError_t status = cudaMalloc(&memory, bytes > 0 ? bytes : 1);
-    if (status == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError(); /* that memory is short is the caller's to say */
-        return NULL;
-    }
-    check(cuda, status, "allocating memory");
-    if (status != cudaSuccess)
-        return NULL;
-    check(cuda, cudaMemsetAsync(memory, 0, bytes, cuda->stream), "clearing memory");
-    return memory;
-}
-
-static void cuda_free(struct backend *backend, void *memory, size_t bytes)
-{
-    struct cuda_backend *cuda = self(backend);
-    (void)bytes;
-    if (memory == NULL)
-        return;
-    wait_for_stream(cuda); /* operations under way may use it */
-    if (cudaSetDevice(cuda->device) == cudaSuccess)
-        check(cuda, cudaFree(memory), "freeing memory");
-}
-
-static void move(struct backend *backend, void *dst, const void *src, size_t bytes,
-                 enum cudaMemcpyKind kind, const char *operation)
-{
-    struct cuda_backend *cuda = self(backend);
-    if (bytes > 0 && enter(cuda))
-        check(cuda, cudaMemcpyAsync(dst, src, bytes, kind, cuda->stream), operation);
-}
-
-/* Large uploads follow each other: what they go through stays until the backend is waited for. */
-static bool upload_staged(struct cuda_backend *cuda, void *dst, const void *src, size_t bytes)
-{
-    if (bytes < STAGED_BYTES || !enter(cuda))
-        return false;
-    if (cuda->stager == NULL)
-        cuda->stager = stager_open();
-    if (cuda->stager != NULL)
-        check(cuda, stager_upload(cuda->stager, cuda->stream, dst, src, bytes), "upload");
-    return cuda->stager != NULL;
-}
-
-/* The host's memory may be page-locked, and then the copy may still be under way. */
-static void cuda_upload(struct backend *backend, void *dst, const void *src, size_t bytes)
-{
-    if (upload_staged(self(backend), dst, src, bytes))
-        return;
-    move(backend, dst, src, bytes, cudaMemcpyHostToDevice, "upload");
-    struct cudaPointerAttributes attributes;
-    if (bytes == 0 || self(backend)->failed)
-        return;
-    cudaError_t status = cudaPointerGetAttributes(&attributes, src);
-    if (status != cudaSuccess || attributes.type != cudaMemoryTypeUnregistered)
-        wait_for_stream(self(backend));
-    (void)cudaGetLastError();
-}
-
-static void cuda_download(struct backend *backend, void *dst, const void *src, size_t bytes)
-{
-    struct landing *landing = self(backend)->landing;
-    bool small = landing != NULL && bytes <= LANDING_BYTES;
-    move(backend, small ? landing->bytes : dst, src, bytes, cudaMemcpyDeviceToHost, "download");
-    cuda_synchronize(backend);
-    if (small && !self(backend)->failed)
-        memcpy(dst, landing->bytes, bytes);
-}
-
-static void cuda_copy(struct backend *backend, void *dst, const void *src, size_t bytes)
-{
-    move(backend, dst, src, bytes, cudaMemcpyDeviceToDevice, "copy");
-}
-
-static void cuda_fill(struct backend *backend, void *dst, int byte, size_t bytes)
-{
-    struct cuda_backend *cuda = self(backend);
-    if (bytes > 0 && enter(cuda))
-        check(cuda, cudaMemsetAsync(dst, byte, bytes, cuda->stream), "fill");
-}
-
-static size_t scratch_bytes(uint32_t n_ctx)
-{
-    size_t attention = n_ctx > 0 ? cuda_attention_scratch(n_ctx) : 0;
-    return attention > CUDA_ARGMAX_SCRATCH ? attention : CUDA_ARGMAX_SCRATCH;
-}
-
-/* Never more than memory() has said: the old one goes first. */
-static bool cuda_reserve(struct backend *backend, uint32_t n_ctx)
-{
-    struct cuda_backend *cuda = self(backend);
-    size_t wanted = scratch_bytes(n_ctx);
-    if (wanted <= cuda->scratch.bytes)
-        return true;
-    cuda_free(backend, cuda->scratch.data, cuda->scratch.bytes);
-    cuda->scratch = (struct cuda_scratch){cuda_alloc(backend, wanted, MEMORY_PARTS), wanted};
-    if (cuda->scratch.data == NULL) {
-        cuda->scratch.bytes = 0;
-        return false;
-    }
-    recorder_close(&cuda->recorder); /* records have the old one */
-    memset(&cuda->recorder, 0, sizeof cuda->recorder);
-    return !cuda->failed;
-}
-
-/* Beside what is allocated by size: the code of kernels, which is loaded when they first run, up to
- * RECORDER_PASSES graphs, and sizes rounded up to 2 MiB. docs/architecture.md has what was measured. */
-static const uint64_t allowance = (uint64_t)256 << 20;
-
-static void cuda_memory(struct backend *backend, uint32_t n_ctx, struct backend_memory *memory)
-{
-    struct cuda_backend *cuda = self(backend);
-    size_t available = 0, all = 0;
-    if (enter(cuda))
-        check(cuda, cudaMemGetInfo(&available, &all), "asking for free memory");
-    uint64_t fast = cuda->fast != NULL ? cuda_backend_fast_bytes() : 0;
-    *memory = (struct backend_memory){available, sizeof *cuda->record + scratch_bytes(n_ctx) + fast, allowance};
 }
 
 /* ---- passes ------------------------------------------------------------------------------ */
@@ -591,7 +384,7 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     if (enter(cuda))
         check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream");
     cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
-    cuda->scratch.bytes = scratch_bytes(0);
+    cuda->scratch.bytes = cuda_scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
     if (cuda->record == NULL || cuda->scratch.data == NULL)
         check(cuda, cudaErrorMemoryAllocation, "a backend");

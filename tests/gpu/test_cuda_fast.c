@@ -310,7 +310,8 @@ int main(int argc, char **argv)
 {
     struct cuda_message why;
     const struct cuda_fast_limits small = {64, 2 * 256 * 2304, 2 * 40 * 2304};
-    if (cuda_device_count(&why) == 0) {
+    bool there;
+    if (cuda_device_count(&there, &why) == 0) {
         printf("%s\n", why.text);
         return 77;
     }
