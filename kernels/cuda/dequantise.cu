@@ -14,6 +14,8 @@ struct rounding {
 static __global__ void round_rows(const struct rounding p)
 {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    let_next_begin();
+    wait_for_earlier();
     if (i >= p.n)
         return;
     const float4 x = p.src[i];

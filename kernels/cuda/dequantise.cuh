@@ -98,6 +98,8 @@ template <int TYPE>
 __global__ void __launch_bounds__(256) dequantise_tiles(const struct dequantising p)
 {
     const uint64_t warp = ((uint64_t)blockIdx.x * 256 + threadIdx.x) / LANES;
+    let_next_begin();
+    wait_for_earlier();
     if (warp >= (uint64_t)p.n * p.n_blocks)
         return;
     const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4;
