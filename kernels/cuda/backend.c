@@ -112,16 +112,39 @@ static void matmul(struct backend *backend, const struct matmul_args *args)
 }
 
 /* How many experts a grouped product reads is known to the device alone; it is not counted. */
+static void count_experts(struct cuda_backend *cuda, const struct expert_matmul_args *args)
+{
+    count_product(cuda, &args->w);
+    cuda->counters.expert_rows += (uint64_t)args->n_pairs;
+    if (!args->grouped)
+        cuda->counters.expert_reads += (uint64_t)args->n_pairs;
+}
+
 static void expert_matmul(struct backend *backend, const struct expert_matmul_args *args)
 {
     struct cuda_backend *cuda = self(backend);
     if (args->n_pairs == 0 || !enter(cuda))
         return;
-    count_product(cuda, &args->w);
-    cuda->counters.expert_rows += (uint64_t)args->n_pairs;
-    if (!args->grouped)
-        cuda->counters.expert_reads += (uint64_t)args->n_pairs;
+    count_experts(cuda, args);
     check(cuda, cuda_launch_expert_matmul(args, cuda->stream), "expert_matmul");
+}
+
+static void products(struct backend *backend, const struct products_args *args)
+{
+    struct cuda_backend *cuda = self(backend);
+    if (cuda->fast != NULL) { /* which looks at every matrix */
+        products_one_by_one(backend, args);
+        return;
+    }
+    if (!enter(cuda))
+        return;
+    for (int i = 0; i < args->n_matmuls; i++)
+        if (args->matmuls[i].n_rows > 0)
+            count_product(cuda, &args->matmuls[i].w);
+    for (int i = 0; i < args->n_experts; i++)
+        if (args->experts[i].n_pairs > 0)
+            count_experts(cuda, &args->experts[i]);
+    check(cuda, cuda_launch_products(args, cuda->stream), "products");
 }
 
 /* ---- packed weights ---------------------------------------------------------------------- */
@@ -282,7 +305,7 @@ static const struct ops cuda_ops = {
     .quantize = quantize,
     .matmul = matmul,
     .expert_matmul = expert_matmul,
-    .products = products_one_by_one,
+    .products = products,
     .rms_norm = rms_norm,
     .add = add,
     .rope = rope,

@@ -21,8 +21,18 @@ struct product {
     uint32_t n_in, n_out, n_experts;
 };
 
-/* A slot is up to `most` batch rows of one matrix; slot blockIdx.x is the block's. Columns past n repeat
- * the last one, so that what is read is always there. */
+/* Which part of a product is a block's: of slot `slot`, share `number` of `count`. */
+struct place {
+    uint32_t slot, number, count;
+};
+DEVICE struct place place_in_grid()
+{
+    struct place place = {blockIdx.x, blockIdx.y, gridDim.y};
+    return place;
+}
+
+/* A slot is up to `most` batch rows of one matrix. Columns past n repeat the last one, so that what is read
+ * is always there. */
 template <int COLUMNS>
 struct columns {
     int32_t n, first;
@@ -30,6 +40,12 @@ struct columns {
     uint32_t input[COLUMNS], output[COLUMNS];
     int32_t slots_of_warp[PRODUCT_WARPS];
 };
+
+template <int COLUMNS>
+DEVICE struct columns<COLUMNS> *columns_in(uint8_t *shared)
+{
+    return (struct columns<COLUMNS> *)(void *)shared;
+}
 
 /* No slot of a matrix has more rows than this many. */
 DEVICE int32_t slots_of(const struct product &p, uint32_t expert)
@@ -60,11 +76,22 @@ DEVICE int32_t slots_before(const struct product &p, struct columns<COLUMNS> *sh
     return sum - *own;
 }
 
+/* Where a slot is one row: the thread whose expert has it says so. */
 template <int COLUMNS>
-DEVICE void find_expert(const struct product &p, struct columns<COLUMNS> *shared)
+DEVICE void find_expert_of_row(const struct product &p, int32_t slot, struct columns<COLUMNS> *shared)
+{
+    for (uint32_t e = threadIdx.x; e < p.n_experts; e += PRODUCT_THREADS)
+        if (p.start[e] <= slot && slot < p.start[e + 1]) {
+            shared->expert = e;
+            shared->first = slot;
+            shared->n = 1;
+        }
+}
+
+template <int COLUMNS>
+DEVICE void find_expert(const struct product &p, int32_t slot, struct columns<COLUMNS> *shared)
 {
     const uint32_t per = (p.n_experts + PRODUCT_THREADS - 1) / PRODUCT_THREADS;
-    const int32_t slot = (int32_t)blockIdx.x;
     if (threadIdx.x == 0)
         shared->n = 0;
     int32_t own, before = slots_before(p, shared, per, &own);
@@ -83,25 +110,39 @@ DEVICE void find_expert(const struct product &p, struct columns<COLUMNS> *shared
 
 /* Fills shared, for all threads of the block; n is 0 where there is nothing to do. */
 template <int COLUMNS>
-DEVICE void find_columns(const struct product &p, struct columns<COLUMNS> *shared)
+DEVICE void find_columns(const struct product &p, uint32_t slot, struct columns<COLUMNS> *shared)
 {
     const int32_t c = (int32_t)threadIdx.x;
+    int32_t n, first;
     if (p.start != NULL) {
-        find_expert(p, shared);
-    } else if (c == 0) {
-        int32_t first = (int32_t)blockIdx.x * p.most, left = p.n - first;
-        shared->expert = 0;
-        shared->first = first;
-        shared->n = left < p.most ? left : p.most;
+        if (p.most == 1)
+            find_expert_of_row(p, (int32_t)slot, shared);
+        else
+            find_expert(p, (int32_t)slot, shared);
+        __syncthreads();
+        n = shared->n;
+        first = shared->first;
+    } else {
+        first = (int32_t)slot * p.most;
+        n = p.n - first < p.most ? p.n - first : p.most;
+        if (c == 0) {
+            shared->expert = 0;
+            shared->n = n;
+        }
     }
-    __syncthreads();
-    if (c < COLUMNS && shared->n > 0) {
-        int32_t at = shared->first + (c < shared->n ? c : shared->n - 1);
+    if (c < COLUMNS && n > 0) {
+        int32_t at = first + (c < n ? c : n - 1);
         int32_t row = p.order != NULL ? p.order[at] : at;
         shared->output[c] = (uint32_t)row;
         shared->input[c] = (uint32_t)(row / p.pairs_per_input);
     }
     __syncthreads();
+}
+
+template <int COLUMNS>
+DEVICE void find_columns(const struct product &p, struct columns<COLUMNS> *shared)
+{
+    find_columns(p, blockIdx.x, shared);
 }
 
 /* ((0+1)+(2+3))+((4+5)+(6+7)) of kernels/reduce.h. */

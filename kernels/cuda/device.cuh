@@ -36,7 +36,16 @@ DEVICE void mma_32_from(int32_t start, int32_t c[4], const uint32_t a[4], uint2 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(start));
 }
 
-/* The same for 16 elements, signed times signed and signed times unsigned bytes. */
+/* c += A B. */
+DEVICE void mma_32_add(int32_t c[4], const uint32_t a[4], uint2 b)
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+
+/* c = A B for 16 elements, signed times signed and signed times unsigned bytes. */
 DEVICE void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 "

@@ -2,35 +2,33 @@
 #include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/products.h"
 
-/* Experts that get more than eight rows on average are taken sixteen rows at a time. */
-static bool many_rows(const struct expert_matmul_args *args)
+/* Batch rows of an expert that a kernel takes at a time. Most experts that are read have one or two; rows
+ * past the kernel's number find the weights in the second cache. */
+static int sharing_of(const struct expert_matmul_args *args)
 {
-    return args->grouped && (uint32_t)args->n_pairs > 8 * args->w.n_experts;
+    const uint32_t pairs = (uint32_t)args->n_pairs, experts = args->w.n_experts;
+    if (!args->grouped || pairs <= 8)
+        return 1;
+    if (pairs <= experts / 2)
+        return 2;
+    return pairs <= experts ? 4 : pairs <= 8 * experts ? 8 : 16;
+}
+
+struct launch cuda_expert_matmul_of(const struct expert_matmul_args *args)
+{
+    struct launch launch =
+        cuda_product_of(&args->w, args->x, args->act, args->y, args->y_stride, args->n_pairs);
+    launch.alone = !args->grouped;
+    launch.sharing = sharing_of(args);
+    launch.product.order = args->order;
+    launch.product.start = args->start;
+    launch.product.pairs_per_input = args->pairs_per_input;
+    return launch;
 }
 
 cudaError_t cuda_launch_expert_matmul(const struct expert_matmul_args *args, cudaStream_t stream)
 {
-    const struct weight *w = &args->w;
-    struct launch launch = {};
-    launch.tiles = w->packed != NULL && w->packed->data != NULL;
-    launch.alone = !args->grouped;
-    launch.wide = many_rows(args);
-    launch.type = w->type;
+    struct launch launch = cuda_expert_matmul_of(args);
     launch.stream = stream;
-    struct product *p = &launch.product;
-    p->weights = (const uint8_t *)(launch.tiles ? w->packed->data : w->data);
-    p->row_bytes = w->row_bytes;
-    p->expert_bytes = w->expert_bytes;
-    p->act = args->act;
-    p->x = args->x;
-    p->y = args->y;
-    p->y_stride = args->y_stride;
-    p->order = args->order;
-    p->start = args->start;
-    p->n = args->n_pairs;
-    p->pairs_per_input = args->pairs_per_input;
-    p->n_in = w->n_in;
-    p->n_out = w->n_out;
-    p->n_experts = w->n_experts;
     return cuda_launch_product(&launch);
 }

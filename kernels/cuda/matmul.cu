@@ -2,26 +2,20 @@
 #include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/products.h"
 
+struct launch cuda_matmul_of(const struct matmul_args *args)
+{
+    struct launch launch =
+        cuda_product_of(&args->w, args->x, args->act, args->y, args->y_stride, args->n_rows);
+    launch.product.n_experts = 1;
+    launch.sharing = 1;
+    while (launch.sharing < 16 && launch.sharing < args->n_rows)
+        launch.sharing *= 2;
+    return launch;
+}
+
 cudaError_t cuda_launch_matmul(const struct matmul_args *args, cudaStream_t stream)
 {
-    const struct weight *w = &args->w;
-    struct launch launch = {};
-    launch.tiles = w->packed != NULL && w->packed->data != NULL;
-    launch.wide = args->n_rows > 8;
-    launch.type = w->type;
+    struct launch launch = cuda_matmul_of(args);
     launch.stream = stream;
-    struct product *p = &launch.product;
-    p->weights = (const uint8_t *)(launch.tiles ? w->packed->data : w->data);
-    p->row_bytes = w->row_bytes;
-    p->expert_bytes = w->expert_bytes;
-    p->act = args->act;
-    p->x = args->x;
-    p->y = args->y;
-    p->y_stride = args->y_stride;
-    p->n = args->n_rows;
-    p->pairs_per_input = 1;
-    p->n_in = w->n_in;
-    p->n_out = w->n_out;
-    p->n_experts = 1;
     return cuda_launch_product(&launch);
 }

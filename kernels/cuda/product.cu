@@ -16,17 +16,17 @@ uint32_t cuda_product_slots(const struct product *product)
 #define MTP_CUDA_OVERLAP 1
 #endif
 
-/* Blocks that share the units of one slot. With one slot as many as run at once; with more, several times
- * as many, so that slots without work leave no gap. */
-static uint32_t blocks_of_slot(uint32_t slots, uint32_t n_units, uint32_t resident)
+/* Blocks that share the units of one slot: together as many as run at once; where there are several slots of
+ * some rows, or slots that may be without work, several times as many, so that those leave no gap. */
+static uint32_t blocks_of_slot(const struct product *product, uint32_t n_units, uint32_t resident)
 {
-    uint32_t most = slots == 1 ? resident : (4 * resident + slots - 1) / slots;
+    const uint32_t slots = cuda_product_slots(product);
+    const bool each = product->start != NULL && slots == (uint32_t)product->n; /* has work, or nearly each */
+    const uint32_t blocks = slots == 1 || each ? resident : 4 * resident;
+    uint32_t most = (blocks + slots - 1) / slots;
     if (most > 65535)
         most = 65535;
-    if (n_units <= most)
-        return n_units;
-    uint32_t rounds = (n_units + most - 1) / most;
-    return (n_units + rounds - 1) / rounds;
+    return n_units < most ? n_units : most;
 }
 
 /* Lets `blocks` blocks of that much shared memory run on a multiprocessor. Where much is left it is cache;
@@ -43,51 +43,78 @@ static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_by
                                 percent < 75 ? percent : 100);
 }
 
-static cudaError_t launch_grid(const void *kernel, const struct product *product, dim3 grid, int blocks,
-                               size_t shared_bytes, cudaStream_t stream)
+uint32_t cuda_resident_blocks(int blocks)
+{
+    int device, processors;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+        return 0;
+    return (uint32_t)(processors * blocks);
+}
+
+cudaError_t cuda_launch_kernel(const struct kernel_launch *launch, dim3 grid, void *argument)
 {
     int device, capability;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device);
-    if (error == cudaSuccess && shared_bytes > 0)
-        error = allow_shared(kernel, blocks, shared_bytes);
+    if (error == cudaSuccess && launch->shared_bytes > 0)
+        error = allow_shared(launch->kernel, launch->blocks, launch->shared_bytes);
     if (error != cudaSuccess)
         return error;
-    struct product copy = *product;
-    void *arguments[] = {&copy};
+    void *arguments[] = {argument};
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3(PRODUCT_THREADS);
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = stream;
+    config.dynamicSmemBytes = launch->shared_bytes;
+    config.stream = launch->stream;
     config.attrs = &overlap;
     config.numAttrs = capability >= 9 ? MTP_CUDA_OVERLAP : 0;
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return cudaLaunchKernelExC(&config, launch->kernel, arguments);
 }
 
 cudaError_t cuda_launch_grid(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
                              size_t shared_bytes, cudaStream_t stream)
 {
-    int device, processors;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    if (error != cudaSuccess)
-        return error;
-    uint32_t slots = cuda_product_slots(product);
-    dim3 grid(slots, blocks_of_slot(slots, n_units, (uint32_t)(processors * blocks)));
-    return launch_grid(kernel, product, grid, blocks, shared_bytes, stream);
+    const struct kernel_launch launch = {kernel, blocks, shared_bytes, stream};
+    const uint32_t resident = cuda_resident_blocks(blocks), slots = cuda_product_slots(product);
+    if (resident == 0)
+        return cudaGetLastError();
+    struct product copy = *product;
+    return cuda_launch_kernel(&launch, dim3(slots, blocks_of_slot(product, n_units, resident)), &copy);
 }
 
-cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units,
-                               int blocks, size_t shared_bytes, cudaStream_t stream)
+struct launch cuda_product_of(const struct weight *w, const float *x, const struct act_block *act, float *y,
+                              size_t y_stride, int32_t n)
 {
-    dim3 grid(cuda_product_slots(product), n_units < 65535 ? n_units : 65535);
-    return launch_grid(kernel, product, grid, blocks, shared_bytes, stream);
+    struct launch launch = {};
+    launch.tiles = w->packed != NULL && w->packed->data != NULL;
+    launch.type = w->type;
+    struct product *p = &launch.product;
+    p->weights = (const uint8_t *)(launch.tiles ? w->packed->data : w->data);
+    p->row_bytes = w->row_bytes;
+    p->expert_bytes = w->expert_bytes;
+    p->act = act;
+    p->x = x;
+    p->y = y;
+    p->y_stride = y_stride;
+    p->n = n;
+    p->pairs_per_input = 1;
+    p->n_in = w->n_in;
+    p->n_out = w->n_out;
+    p->n_experts = w->n_experts;
+    return launch;
+}
+
+cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
+                               size_t shared_bytes, cudaStream_t stream)
+{
+    const struct kernel_launch launch = {kernel, blocks, shared_bytes, stream};
+    struct product copy = *product;
+    return cuda_launch_kernel(&launch, dim3(cuda_product_slots(product), n_units < 65535 ? n_units : 65535), &copy);
 }
 
 cudaError_t cuda_launch_product(const struct launch *launch)

@@ -7,9 +7,10 @@ template <int TYPE>
 static cudaError_t launch_float(const struct launch *launch)
 {
     struct product p = launch->product;
-    p.most = launch->alone ? 1 : FLOAT_COLUMNS;
-    return cuda_launch_grid((const void *)float_product<TYPE>, &p,
-                            (p.n_out + PRODUCT_WARPS - 1) / PRODUCT_WARPS, 8, 0, launch->stream);
+    const bool one = launch->alone || launch->sharing == 1;
+    p.most = one ? 1 : FLOAT_COLUMNS;
+    return cuda_launch_grid(one ? (const void *)float_product_1<TYPE> : (const void *)float_product<TYPE>, &p,
+                            (p.n_out + PRODUCT_WARPS - 1) / PRODUCT_WARPS, one ? 4 : 3, 0, launch->stream);
 }
 
 cudaError_t cuda_launch_product_float(const struct launch *launch)

@@ -5,7 +5,14 @@
 
 #include "kernels/cuda/columns.cuh"
 
-enum { FLOAT_COLUMNS = 8, FLOAT_AHEAD = 4 };
+enum { FLOAT_COLUMNS = 8 };
+
+/* Reads under way, of 64 weights each: as many as registers allow. */
+template <int W>
+HOST_DEVICE constexpr int float_ahead()
+{
+    return W == 1 ? 16 : 8;
+}
 
 template <int TYPE>
 DEVICE float widened(const uint8_t *row, size_t i)
@@ -31,16 +38,16 @@ DEVICE float2 widened_pair(const uint8_t *row, size_t i, bool paired)
 }
 
 /* n <= 64 elements from i on; this lane's are the first two of `left`. */
-template <int TYPE>
-DEVICE void add_last(const struct product &p, const struct columns<FLOAT_COLUMNS> &columns,
-                     const uint8_t *row, size_t i, float2 sum[FLOAT_COLUMNS])
+template <int TYPE, int W>
+DEVICE void add_last(const struct product &p, const struct columns<W> &columns, const uint8_t *row, size_t i,
+                     float2 sum[W])
 {
     for (int k = 0; k < 2; k++) {
         if (i + (size_t)k >= p.n_in)
             return;
         const float w = widened<TYPE>(row, i + (size_t)k);
 #pragma unroll
-        for (int c = 0; c < FLOAT_COLUMNS; c++) {
+        for (int c = 0; c < W; c++) {
             if (c >= columns.n)
                 continue;
             float x = p.x[(size_t)columns.input[c] * p.n_in + i + (size_t)k];
@@ -55,33 +62,53 @@ DEVICE float2 pair_of(const float *x, bool paired)
     return paired ? *(const float2 *)(const void *)x : make_float2(x[0], x[1]);
 }
 
-template <int TYPE>
-DEVICE void add_row(const struct product &p, const struct columns<FLOAT_COLUMNS> &columns,
-                    const uint8_t *row, bool paired, float2 sum[FLOAT_COLUMNS])
+/* A lane's next float_ahead pairs of weights from element i on, as far as they are there. */
+template <int TYPE, int W>
+DEVICE void read_weights(const uint8_t *row, size_t i, size_t whole, bool paired, float2 w[float_ahead<W>()])
 {
-    size_t i = 2 * (threadIdx.x % 32);
-    const size_t whole = p.n_in / 64 * 64;
-    while (i < whole) {
-        float2 w[FLOAT_AHEAD];
 #pragma unroll
-        for (int k = 0; k < FLOAT_AHEAD; k++)
-            if (i + 64 * (size_t)k < whole)
-                w[k] = widened_pair<TYPE>(row, i + 64 * (size_t)k, paired);
-#pragma unroll
-        for (int k = 0; k < FLOAT_AHEAD; k++, i += 64) {
-            if (i >= whole)
-                continue;
-#pragma unroll
-            for (int c = 0; c < FLOAT_COLUMNS; c++) {
-                if (c >= columns.n)
-                    continue;
-                float2 x = pair_of(p.x + (size_t)columns.input[c] * p.n_in + i, paired);
-                sum[c].x = __fmaf_rn(w[k].x, x.x, sum[c].x);
-                sum[c].y = __fmaf_rn(w[k].y, x.y, sum[c].y);
-            }
-        }
+    for (int k = 0; k < float_ahead<W>(); k++) {
+        const size_t at = i + 64 * (size_t)k;
+        w[k] = widened_pair<TYPE>(row, at < whole ? at : i, paired);
     }
-    add_last<TYPE>(p, columns, row, whole + 2 * (threadIdx.x % 32), sum);
+}
+
+/* Multiplies them with each batch row's. All columns are read, those past n too, and all is read before it is
+ * used: a read that waits for a sum would take as long as memory does, each time. */
+template <int W>
+DEVICE void add_weights(const struct product &p, const struct columns<W> &columns, size_t i, size_t whole,
+                        bool paired, const float2 w[float_ahead<W>()], float2 sum[W])
+{
+#pragma unroll
+    for (int c = 0; c < W; c++) {
+        const float *row = p.x + (size_t)columns.input[c] * p.n_in;
+        float2 x[float_ahead<W>()];
+#pragma unroll
+        for (int k = 0; k < float_ahead<W>(); k++) {
+            const size_t at = i + 64 * (size_t)k;
+            x[k] = pair_of(row + (at < whole ? at : i), paired);
+        }
+#pragma unroll
+        for (int k = 0; k < float_ahead<W>(); k++)
+            if (i + 64 * (size_t)k < whole) {
+                sum[c].x = __fmaf_rn(w[k].x, x[k].x, sum[c].x);
+                sum[c].y = __fmaf_rn(w[k].y, x[k].y, sum[c].y);
+            }
+    }
+}
+
+/* w: what read_weights has read of the row's beginning. */
+template <int TYPE, int W>
+DEVICE void add_row(const struct product &p, const struct columns<W> &columns, const uint8_t *row, bool paired,
+                    float2 w[float_ahead<W>()], float2 sum[W])
+{
+    const size_t first = 2 * (threadIdx.x % 32), whole = p.n_in / 64 * 64;
+    for (size_t i = first; i < whole; i += 64 * (size_t)float_ahead<W>()) {
+        if (i != first)
+            read_weights<TYPE, W>(row, i, whole, paired, w);
+        add_weights<W>(p, columns, i, whole, paired, w, sum);
+    }
+    add_last<TYPE, W>(p, columns, row, whole + first, sum);
 }
 
 /* Folds by distance 32, 16, 8, 4, 2 across lanes, and 1 inside lane 0. */
@@ -94,34 +121,59 @@ DEVICE float fold_lanes(float2 sum)
     return __fadd_rn(sum.x, sum.y);
 }
 
-/* Block (x, y): slot x, every gridDim.y-th eight rows of weights from y on. */
-template <int TYPE>
-__global__ void __launch_bounds__(PRODUCT_THREADS) float_product(const struct product p)
+/* A block's place of a product: every place.count-th eight rows of weights. */
+template <int TYPE, int W>
+DEVICE void multiply_floats(const struct product &p, const struct place &place, struct columns<W> *columns)
 {
-    __shared__ struct columns<FLOAT_COLUMNS> columns;
-    let_next_begin();
-    wait_for_earlier();
-    find_columns(p, &columns);
-    const uint32_t warp = threadIdx.x / 32;
-    const uint8_t *weights = p.weights + (size_t)columns.expert * p.expert_bytes;
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const size_t whole = p.n_in / 64 * 64;
     const uintptr_t pair = TYPE == MTP_TYPE_F32 ? 8 : 4;
-    const bool paired = ((uintptr_t)weights | p.row_bytes) % pair == 0 && (uintptr_t)p.x % 8 == 0 &&
-                        p.n_in % 2 == 0;
-    if (columns.n == 0)
+    const bool paired =
+        ((uintptr_t)p.weights | p.expert_bytes | p.row_bytes) % pair == 0 && (uintptr_t)p.x % 8 == 0 &&
+        p.n_in % 2 == 0;
+    const uint32_t first = place.number * PRODUCT_WARPS + warp;
+    const bool early = p.start == NULL && first < p.n_out;
+    const uint8_t *weights = p.weights;
+    float2 w[float_ahead<W>()];
+    let_next_begin();
+    if (early) {
+        const uint8_t *row = weights + (size_t)first * p.row_bytes;
+        if (2 * lane < whole)
+            read_weights<TYPE, W>(row, 2 * lane, whole, paired, w);
+    }
+    wait_for_earlier();
+    find_columns(p, place.slot, columns);
+    if (columns->n == 0)
         return;
-    for (uint32_t output = blockIdx.y * PRODUCT_WARPS + warp; output < p.n_out;
-         output += gridDim.y * PRODUCT_WARPS) {
-        float2 sum[FLOAT_COLUMNS] = {};
-        add_row<TYPE>(p, columns, weights + (size_t)output * p.row_bytes, paired, sum);
+    weights += (size_t)columns->expert * p.expert_bytes;
+    for (uint32_t output = first; output < p.n_out; output += place.count * PRODUCT_WARPS) {
+        const uint8_t *row = weights + (size_t)output * p.row_bytes;
+        float2 sum[W] = {};
+        if ((!early || output != first) && 2 * lane < whole)
+            read_weights<TYPE, W>(row, 2 * lane, whole, paired, w);
+        add_row<TYPE, W>(p, *columns, row, paired, w, sum);
 #pragma unroll
-        for (int c = 0; c < FLOAT_COLUMNS; c++) {
-            if (c >= columns.n)
+        for (int c = 0; c < W; c++) {
+            if (c >= columns->n)
                 continue;
             float y = fold_lanes(sum[c]);
-            if (threadIdx.x % 32 == 0)
-                p.y[columns.output[c] * p.y_stride + output] = y;
+            if (lane == 0)
+                p.y[columns->output[c] * p.y_stride + output] = y;
         }
     }
+}
+
+template <int TYPE>
+__global__ void __launch_bounds__(PRODUCT_THREADS) float_product(__grid_constant__ const struct product p)
+{
+    __shared__ struct columns<FLOAT_COLUMNS> columns;
+    multiply_floats<TYPE, FLOAT_COLUMNS>(p, place_in_grid(), &columns);
+}
+template <int TYPE>
+__global__ void __launch_bounds__(PRODUCT_THREADS) float_product_1(__grid_constant__ const struct product p)
+{
+    __shared__ struct columns<1> columns;
+    multiply_floats<TYPE, 1>(p, place_in_grid(), &columns);
 }
 
 #endif

@@ -6,34 +6,33 @@
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
-template <bool CLASS_K, int TYPE, int NT>
-struct sums_of_class {
-    using sums = sums_k<TYPE, NT>;
-};
-template <int TYPE, int NT>
-struct sums_of_class<false, TYPE, NT> {
-    using sums = sums_s<TYPE, NT>;
-};
-
-template <int TYPE, int NT>
+template <int TYPE, int W>
 static cudaError_t launch_tiles(const struct launch *launch)
 {
-    using plan = tile_plan<TYPE, NT>;
-    using sums = typename sums_of_class<format<TYPE>::CLASS_K, TYPE, NT>::sums;
+    constexpr int blocks = tile_blocks<W>();
     struct product p = launch->product;
-    p.most = launch->alone ? 1 : 8 * NT;
-    const struct spread spread = spread_of(p.n_in);
-    uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
-    return cuda_launch_grid((const void *)tile_product<TYPE, NT, sums>, &p,
-                            (n_tiles + spread.tiles - 1) / spread.tiles, plan::BLOCKS, plan::BYTES,
-                            launch->stream);
+    p.most = launch->alone ? 1 : W;
+    using plan = tile_plan<TYPE, W, blocks>;
+    uint32_t units = (units_of(p.n_in, p.n_out) + plan::TOGETHER - 1) / plan::TOGETHER;
+    if (W == 16) { /* blocks of as many units each: side by side they would only take cache from each other */
+        const uint32_t resident = cuda_resident_blocks(blocks), each = resident > 0 ? (units - 1) / resident + 1 : 1;
+        units = (units + each - 1) / each;
+    }
+    return cuda_launch_grid((const void *)tile_product<TYPE, W>, &p, units, blocks,
+                            plan::BYTES, launch->stream);
 }
 
 template <int TYPE>
 static cudaError_t launch_type(const struct launch *launch)
 {
     if (launch->tiles)
-        return launch->wide ? launch_tiles<TYPE, 2>(launch) : launch_tiles<TYPE, 1>(launch);
+        switch (launch->sharing) {
+        case 1: return launch_tiles<TYPE, 1>(launch);
+        case 2: return launch_tiles<TYPE, 2>(launch);
+        case 4: return launch_tiles<TYPE, 4>(launch);
+        case 8: return launch_tiles<TYPE, 8>(launch);
+        default: return launch_tiles<TYPE, 16>(launch);
+        }
     struct product p = launch->product;
     p.most = launch->alone ? 1 : FILE_COLUMNS;
     return cuda_launch_grid((const void *)file_product<TYPE>, &p, p.n_out, 8, 0, launch->stream);

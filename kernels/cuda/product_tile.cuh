@@ -1,30 +1,82 @@
-/* product_tile.cuh - products with weights laid in tiles (tile.cuh). Eight warps are the eight segments
- * of sixteen weight rows; of rows with fewer super-blocks than segments, the warps share out several
- * sixteens. A warp reads ahead into its own ring of tiles, across the ends of rows. */
+/* product_tile.cuh - products with weights laid in tiles (tile.cuh), up to W = 1, 2, 4, 8 or 16 batch rows at
+ * a time. Eight warps are the eight segments of sixteen weight rows; of rows with fewer super-blocks than
+ * segments, the warps share out several sixteens. A warp reads ahead into its own ring of tiles, across the
+ * ends of rows. */
 #ifndef MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
 #define MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
 
-#include "kernels/cuda/sums.cuh"
+#include "kernels/cuda/sums_few.cuh"
 
 /* Shared memory of a multiprocessor of compute capability 9.0; and what a block may have on every one since
  * 8.0, so that the kernels run there too, though fewer at a time. */
-enum { SHARED_BYTES = 227 * 1024, SHARED_OF_BLOCK = 99 * 1024, PARTS_STRIDE = 20 };
+enum { SHARED_BYTES = 227 * 1024, SHARED_OF_BLOCK = 99 * 1024 };
 
-template <int TYPE, int NT>
+/* Blocks of threads on a multiprocessor: as many as registers allow. */
+template <int W>
+HOST_DEVICE constexpr int tile_blocks()
+{
+    return W < 8 ? 3 : 2;
+}
+
+/* A row's share of a super-block in shared memory: struct act_block but for its padding. Rows begin in other
+ * banks. */
+#ifndef T_AHEAD
+#define T_AHEAD 1
+#endif
+#ifdef T_UNSTAGED
+#define T_W 99
+#else
+#define T_W 8
+#endif
+enum { STAGED_ROW = 304, STAGED_CHUNKS = STAGED_ROW / 16 };
+
+template <int TYPE, int W, int BLOCKS>
 struct tile_plan {
-    /* Of threads, on a multiprocessor: as many as registers allow. */
-    static constexpr int BLOCKS = NT == 1 && format<TYPE>::CLASS_K ? 3 : 2;
-    /* Sums of the warps, twice: while one is folded the other is filled. */
-    static constexpr int PARTS = PRODUCT_WARPS * 8 * NT * PARTS_STRIDE;
-    static constexpr int PARTS_BYTES = 2 * PARTS * (int)sizeof(float);
+    static constexpr int COLUMNS_BYTES = ((int)sizeof(struct columns<W>) + 15) / 16 * 16;
     static constexpr int SHARE = SHARED_BYTES / BLOCKS - 1024;
     static constexpr int MOST_BYTES = SHARE < (int)SHARED_OF_BLOCK ? SHARE : (int)SHARED_OF_BLOCK;
-    static constexpr int ROOM = MOST_BYTES - 512 - PARTS_BYTES;
-    static constexpr int FIT = ROOM / (PRODUCT_WARPS * tile<TYPE>::BYTES);
-    /* With sixteen batch rows, what is not taken serves better as first cache of the activations. */
-    static constexpr int MOST = NT == 1 ? 4 : 3;
+    /* Sums of the warps: of one unit. */
+    static constexpr int PARTS_OF_UNIT = PRODUCT_WARPS * W * PARTS_STRIDE;
+    /* Whether a warp copies the eight batch rows' super-blocks beside its tiles, whole lines at a time: read
+     * by the lanes that multiply them, they take eight requests an instruction. */
+    static constexpr int STAGED_BYTES = 2 * PRODUCT_WARPS * (tile<TYPE>::BYTES + W * STAGED_ROW);
+    static constexpr bool STAGED =
+        W == T_W && COLUMNS_BYTES + PARTS_OF_UNIT * (int)sizeof(float) + STAGED_BYTES <= MOST_BYTES;
+    /* Units whose sums are kept at a time, so that a super-block of eight batch rows is read once for two;
+     * class S has no registers for that. */
+    static constexpr int TOGETHER =
+        W == 8 && format<TYPE>::CLASS_K &&
+                (!STAGED || COLUMNS_BYTES + 2 * PARTS_OF_UNIT * (int)sizeof(float) + STAGED_BYTES <= MOST_BYTES)
+            ? 2 : 1;
+    /* Where there is room twice: while one is folded the other is filled. */
+    static constexpr int PARTS = TOGETHER * PARTS_OF_UNIT, PARTS_COPIES = STAGED ? 1 : 2;
+    static constexpr int FIXED_BYTES = COLUMNS_BYTES + PARTS_COPIES * PARTS * (int)sizeof(float);
+    static constexpr int STAGE_BYTES = tile<TYPE>::BYTES + (STAGED ? W * STAGED_ROW : 0);
+    static constexpr int FIT = (MOST_BYTES - FIXED_BYTES) / (PRODUCT_WARPS * STAGE_BYTES);
+    /* With eight and more batch rows, what is not taken serves better as first cache of the activations. */
+    static constexpr int MOST = W < 8 ? 6 : W == 8 ? 4 : 3;
     static constexpr int STAGES = FIT < 2 ? 2 : FIT > MOST ? MOST : FIT;
-    static constexpr int BYTES = PARTS_BYTES + PRODUCT_WARPS * STAGES * tile<TYPE>::BYTES;
+    static constexpr int BYTES = FIXED_BYTES + PRODUCT_WARPS * STAGES * STAGE_BYTES;
+};
+
+/* What a lane adds up, by class and number of batch rows. */
+template <int TYPE, int W, bool CLASS_K = format<TYPE>::CLASS_K, bool FEW = (W < 8)>
+struct sums_of;
+template <int TYPE, int W>
+struct sums_of<TYPE, W, true, true> {
+    using type = few_sums_k<TYPE, W>;
+};
+template <int TYPE, int W>
+struct sums_of<TYPE, W, false, true> {
+    using type = few_sums_s<TYPE, W>;
+};
+template <int TYPE, int W>
+struct sums_of<TYPE, W, true, false> {
+    using type = sums_k<TYPE, W / 8>;
+};
+template <int TYPE, int W>
+struct sums_of<TYPE, W, false, false> {
+    using type = sums_s<TYPE, W / 8>;
 };
 
 /* How rows of n super-blocks are spread over the warps of a block. */
@@ -38,21 +90,63 @@ HOST_DEVICE struct spread spread_of(uint32_t n_in)
     struct spread s = {n, warps, PRODUCT_WARPS / warps};
     return s;
 }
+HOST_DEVICE uint32_t sixteens_of(uint32_t n_out)
+{
+    return (n_out + TILE_ROWS - 1) / TILE_ROWS;
+}
 
-/* A warp's way through its tiles: super-blocks first..end-1 of every `step`-th sixteen of rows. */
-struct walk {
-    uint32_t tile, block;
+/* Units of a matrix: spread.tiles sixteens each. */
+HOST_DEVICE uint32_t units_of(uint32_t n_in, uint32_t n_out)
+{
+    const uint32_t tiles = spread_of(n_in).tiles;
+    return (sixteens_of(n_out) + tiles - 1) / tiles;
+}
+
+/* The units of a block, n of them: TOGETHER neighbours, then as many again `stride` times as far on. */
+template <int TOGETHER>
+struct units {
+    uint32_t first, stride, n;
+
+    DEVICE units(uint32_t of_all, const struct place &place)
+        : first(place.number), stride(place.count), n(0)
+    {
+        const uint32_t groups = (of_all + TOGETHER - 1) / TOGETHER;
+        if (first < groups) {
+            const uint32_t own = (groups - first + stride - 1) / stride;
+            n = own * TOGETHER;
+            if (first + (own - 1) * stride == groups - 1)
+                n -= groups * TOGETHER - of_all;
+        }
+    }
+    DEVICE uint32_t number(uint32_t unit) const
+    {
+        return (unit / TOGETHER * stride + first) * TOGETHER + unit % TOGETHER;
+    }
 };
-struct route_of_warp {
-    uint32_t first, end, step, n_tiles;
 
+/* A warp's way through its tiles: some units at a time, of those super-block by super-block. */
+struct walk {
+    uint32_t unit, together, block;
+};
+template <int TOGETHER>
+struct route_of_warp {
+    struct units<TOGETHER> units;
+    uint32_t first, last;          /* super-blocks of its segment */
+    uint32_t part, tiles, n_tiles; /* its sixteen of a unit's */
+
+    DEVICE uint32_t tile_at(uint32_t unit) const
+    {
+        return units.number(unit) * tiles + part;
+    }
     DEVICE void advance(struct walk *at) const
     {
-        at->block++;
-        if (at->block == end) {
-            at->block = first;
-            at->tile += step;
-        }
+        if (TOGETHER > 1 && ++at->together < TOGETHER && at->unit + at->together < units.n)
+            return;
+        at->together = 0;
+        if (at->block++ < last)
+            return;
+        at->block = first;
+        at->unit += TOGETHER;
     }
 };
 
@@ -65,68 +159,114 @@ DEVICE void copy_tile(uint8_t *shared, const uint8_t *weights, int lane)
             copy_async(shared + at + 16 * lane, weights + at + 16 * lane);
 }
 
-template <int TYPE, int NT>
+/* Super-block b of the batch rows. */
+template <int W>
+DEVICE void copy_rows(uint8_t *shared, const struct product &p, const struct columns<W> &columns, uint32_t n_blocks,
+                      uint32_t b, int lane)
+{
+#pragma unroll
+    for (int first = 0; first < W * STAGED_CHUNKS; first += LANES) {
+        const int chunk = first + lane, row = chunk / STAGED_CHUNKS;
+        if (chunk < W * STAGED_CHUNKS)
+            copy_async(shared + 16 * chunk, (const uint8_t *)(p.act + (size_t)columns.input[row] * n_blocks + b) +
+                                                chunk % STAGED_CHUNKS * 16);
+    }
+}
+
+template <int TYPE, int W, class PLAN>
 struct warp_reader {
+    const struct product &p;
+    const struct columns<W> &columns;
     const uint8_t *weights;
-    uint8_t *ring;
-    struct route_of_warp route;
+    uint8_t *ring, *staged;
+    struct route_of_warp<PLAN::TOGETHER> route;
     struct walk ahead;
     uint32_t n_blocks;
-    int lane, free_stage, stage;
+    int lane, free_stage, stage, free_rows, rows;
+    bool fresh;
 
-    /* Every call is one group of copies, an empty one past the end. */
-    DEVICE void read_ahead()
+    DEVICE static int after(int stage)
     {
-        if (ahead.tile < route.n_tiles) {
-            size_t at = ((size_t)ahead.tile * n_blocks + ahead.block) * tile<TYPE>::BYTES;
-            copy_tile<TYPE>(ring + free_stage * tile<TYPE>::BYTES, weights + at, lane);
+        return stage + 1 == PLAN::STAGES ? 0 : stage + 1;
+    }
+
+    /* What the walk's tile needs of the batch rows: once for those taken together. */
+    DEVICE void read_rows(const struct walk &at)
+    {
+        if (!PLAN::STAGED || at.unit >= route.units.n || at.together != 0)
+            return;
+        copy_rows<W>(staged + free_rows * W * STAGED_ROW, p, columns, n_blocks, at.block, lane);
+        free_rows = after(free_rows);
+    }
+    DEVICE void read_tile()
+    {
+        if (ahead.unit < route.units.n) {
+            const uint32_t tile_at = route.tile_at(ahead.unit + ahead.together);
+            const size_t at = ((size_t)tile_at * n_blocks + ahead.block) * tile<TYPE>::BYTES;
+            if (tile_at < route.n_tiles)
+                copy_tile<TYPE>(ring + free_stage * tile<TYPE>::BYTES, weights + at, lane);
             route.advance(&ahead);
         }
         copy_commit();
-        free_stage = free_stage + 1 == tile_plan<TYPE, NT>::STAGES ? 0 : free_stage + 1;
+        free_stage = after(free_stage);
     }
 
-    DEVICE void start()
+    /* Every call is one group of copies, an empty one past the end. Weights may be read before all else. */
+    DEVICE void start_weights()
     {
         free_stage = stage = 0;
-        for (int i = 0; i < tile_plan<TYPE, NT>::STAGES - 1; i++)
-            read_ahead();
+        for (int i = 0; i < PLAN::STAGES - 1; i++)
+            read_tile();
+    }
+    DEVICE void start_rows()
+    {
+        [[maybe_unused]] struct walk at = {0, 0, route.first};
+        free_rows = rows = 0;
+        fresh = true;
+        if constexpr (PLAN::STAGED) {
+            for (int i = 0; i < PLAN::STAGES - 1; i++) {
+                read_rows(at);
+                route.advance(&at);
+            }
+            copy_commit();
+        }
     }
 
     /* The oldest tile; the one before it is given up. */
     DEVICE const uint8_t *next()
     {
-        copy_wait<tile_plan<TYPE, NT>::STAGES - 2>();
+        if (PLAN::STAGED && fresh)
+            copy_wait<0>();
+        else
+            copy_wait<PLAN::STAGES - 2>();
+        fresh = false;
         __syncwarp();
-        read_ahead();
+        read_rows(ahead);
+        read_tile();
         const uint8_t *at = ring + stage * tile<TYPE>::BYTES;
-        stage = stage + 1 == tile_plan<TYPE, NT>::STAGES ? 0 : stage + 1;
+        stage = after(stage);
+        return at;
+    }
+    /* The batch rows of the tile that next() has given, the first of some together. */
+    DEVICE const uint8_t *next_rows()
+    {
+        const uint8_t *at = staged + rows * W * STAGED_ROW;
+        rows = after(rows);
         return at;
     }
 };
 
-/* Puts a lane's sums where fold_parts finds them: [warp][batch row][weight row]. */
-template <int NT, class SUMS>
-DEVICE void put_parts(float *parts, int warp, int lane, const SUMS &sums)
+/* Folds the segments of n_units of the block's units, from `unit` on, and stores the results. */
+template <int W, int TOGETHER>
+DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
+                       const struct units<TOGETHER> &units, const float *parts, uint32_t unit, uint32_t n_units)
 {
-#pragma unroll
-    for (int nt = 0; nt < NT; nt++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int column = 8 * nt + 2 * (lane % 4) + i % 2, row = lane / 4 + 8 * (i / 2);
-            parts[(warp * 8 * NT + column) * PARTS_STRIDE + row] = sums.result(nt, i);
-        }
-}
-
-/* Folds the segments of the sixteens from `tile` on and stores the results. */
-template <int NT>
-DEVICE void fold_parts(const struct product &p, const struct columns<8 * NT> &columns,
-                       const struct spread &spread, const float *parts, uint32_t tile)
-{
-    const uint32_t n = TILE_ROWS * 8 * NT * spread.tiles;
+    const uint32_t n = TILE_ROWS * W * spread.tiles * n_units;
     for (uint32_t i = threadIdx.x; i < n; i += PRODUCT_THREADS) {
-        uint32_t row = i % TILE_ROWS, column = i / TILE_ROWS % (8 * NT), part = i / (TILE_ROWS * 8 * NT);
-        uint32_t output = (tile + part) * TILE_ROWS + row;
+        uint32_t row = i % TILE_ROWS, column = i / TILE_ROWS % W, sixteen = i / (TILE_ROWS * W);
+        uint32_t of_units = spread.tiles == 1 ? sixteen : sixteen / spread.tiles;
+        uint32_t part = sixteen - of_units * spread.tiles;
+        uint32_t output = (units.number(unit + of_units) * spread.tiles + part) * TILE_ROWS + row;
         if ((int32_t)column >= columns.n || output >= p.n_out)
             continue;
         float v[SEGMENTS];
@@ -135,107 +275,176 @@ DEVICE void fold_parts(const struct product &p, const struct columns<8 * NT> &co
             uint32_t begin = first_of_segment(spread.n, s);
             bool empty = begin == first_of_segment(spread.n, s + 1);
             uint32_t warp = part * spread.warps + (spread.n < SEGMENTS ? begin : s);
-            v[s] = empty ? 0.0f : parts[(warp * 8 * NT + column) * PARTS_STRIDE + row];
+            v[s] = empty ? 0.0f : parts[((of_units * PRODUCT_WARPS + warp) * W + column) * PARTS_STRIDE + row];
         }
         p.y[columns.output[column] * p.y_stride + output] = fold_eight(v);
     }
 }
 
-/* The batch rows a lane needs, as numbers of their first super-blocks. */
-template <int NT>
+/* The batch rows a lane needs: of block i, column_of(i). */
+template <int W>
 struct lane_rows {
-    uint32_t block[NT][3];
+    static constexpr bool FEW = W < 8;
+    static constexpr int NT = W > 8 ? W / 8 : 1, BLOCKS = FEW ? 2 : 3 * NT;
+    uint32_t block[BLOCKS]; /* as numbers of their first super-blocks */
+
+    DEVICE static int column_of(int i, int lane)
+    {
+        const int g = lane / 4, t = lane % 4, column = i % 3 == 0 ? g : 2 * t + i % 3 - 1;
+        return FEW ? column * W / 8 : 8 * (i / 3) + column;
+    }
+    DEVICE lane_rows(const struct columns<W> &columns, int lane, uint32_t n)
+    {
+#pragma unroll
+        for (int i = 0; i < BLOCKS; i++)
+            block[i] = columns.input[column_of(i, lane)] * n;
+    }
 };
-template <int NT>
-DEVICE struct lane_rows<NT> rows_of_lane(const struct columns<8 * NT> &columns, int lane, uint32_t n)
+
+/* Super-block b of the rows, where it lies. */
+template <int TYPE, int W>
+DEVICE void load_rows(const struct product &p, const struct lane_rows<W> &rows, uint32_t b, int lane,
+                      typename sums_of<TYPE, W>::type::inputs *in)
 {
-    struct lane_rows<NT> rows;
+    const struct act_block *block[lane_rows<W>::BLOCKS];
 #pragma unroll
-    for (int nt = 0; nt < NT; nt++) {
-        rows.block[nt][0] = columns.input[8 * nt + lane / 4] * n;
-        rows.block[nt][1] = columns.input[8 * nt + 2 * (lane % 4)] * n;
-        rows.block[nt][2] = columns.input[8 * nt + 2 * (lane % 4) + 1] * n;
-    }
-    return rows;
+    for (int i = 0; i < lane_rows<W>::BLOCKS; i++)
+        block[i] = p.act + rows.block[i] + b;
+    in->load(block, lane);
 }
-
-/* A segment of sixteen rows: its super-blocks in sequence. */
-template <int TYPE, int NT, class SUMS>
-DEVICE void add_segment(const struct product &p, const struct lane_rows<NT> &rows,
-                        struct warp_reader<TYPE, NT> *reader, SUMS *sums)
+/* As copy_rows has put it. */
+template <int TYPE, int W>
+DEVICE void load_staged(const uint8_t *staged, int lane, typename sums_of<TYPE, W>::type::inputs *in)
 {
-    const int lane = reader->lane;
-    for (uint32_t b = reader->route.first; b < reader->route.end; b++) {
-        const struct act_block *block[NT][3];
+    const struct act_block *block[lane_rows<W>::BLOCKS];
 #pragma unroll
-        for (int i = 0; i < 3 * NT; i++)
-            block[i / 3][i % 3] = p.act + rows.block[i / 3][i % 3] + b;
-        struct lane_inputs<NT> in;
-        load_inputs<TYPE, NT>(block, lane % 4, &in);
-        uint32_t left = p.n_in / SUB_BLOCK - 8 * b;
-        sums->add(reader->next(), lane, left < 8 ? (int)left : 8, in);
+    for (int i = 0; i < lane_rows<W>::BLOCKS; i++)
+        block[i] =
+            (const struct act_block *)(const void *)(staged + lane_rows<W>::column_of(i, lane) * STAGED_ROW);
+    in->load(block, lane);
+}
+
+/* The segments of up to TOGETHER units' sixteens: their super-blocks in sequence. in: the segment's first
+ * super-block of one batch row, and again when it returns: the next one is read while one is multiplied. For
+ * more rows that would take more registers, and reads past the end, than it gives. */
+template <int TYPE, int W, class PLAN>
+DEVICE void add_segments(const struct product &p, const struct lane_rows<W> &rows,
+                         struct warp_reader<TYPE, W, PLAN> *reader, uint32_t n_units,
+                         typename sums_of<TYPE, W>::type::inputs *in,
+                         typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER])
+{
+    const uint32_t first = reader->route.first, last = reader->route.last;
+    for (uint32_t b = first; b <= last; b++) {
+        typename sums_of<TYPE, W>::type::inputs next;
+        if (W <= T_AHEAD)
+            load_rows<TYPE, W>(p, rows, b < last ? b + 1 : first, reader->lane, &next);
+        else if (!PLAN::STAGED)
+            load_rows<TYPE, W>(p, rows, b, reader->lane, in);
+        const uint8_t *tile_at = reader->next();
+        if (PLAN::STAGED)
+            load_staged<TYPE, W>(reader->next_rows(), reader->lane, in);
+        const uint32_t left = p.n_in / SUB_BLOCK - 8 * b;
+        const int n_sub = left < 8 ? (int)left : 8;
+        sums[0].add(tile_at, reader->lane, n_sub, *in);
+        if (PLAN::TOGETHER > 1 && n_units > 1)
+            sums[PLAN::TOGETHER - 1].add(reader->next(), reader->lane, n_sub, *in);
+        if (W <= T_AHEAD)
+            *in = next;
     }
 }
 
-template <int TYPE, int NT>
-DEVICE struct warp_reader<TYPE, NT> reader_of_warp(const struct product &p, const struct spread &spread,
-                                                   uint8_t *shared)
+template <int TYPE, int W, class PLAN>
+DEVICE struct warp_reader<TYPE, W, PLAN> reader_of_warp(const struct product &p, const struct columns<W> &columns,
+                                                        const struct place &place, const struct spread &spread,
+                                                        uint8_t *rings)
 {
-    const uint32_t warp = threadIdx.x / LANES, part = warp / spread.warps, share = warp % spread.warps;
-    const uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
-    struct warp_reader<TYPE, NT> r;
-    r.weights = p.weights;
-    r.ring = shared + warp * tile_plan<TYPE, NT>::STAGES * tile<TYPE>::BYTES;
-    bool whole = spread.n >= SEGMENTS;
-    r.route.first = whole ? first_of_segment(spread.n, share) : share;
-    r.route.end = whole ? first_of_segment(spread.n, share + 1) : share + 1;
-    r.route.step = gridDim.y * spread.tiles;
-    r.route.n_tiles = part < spread.tiles ? n_tiles : 0;
-    r.ahead.tile = blockIdx.y * spread.tiles + part;
-    r.ahead.block = r.route.first;
-    r.n_blocks = spread.n;
-    r.lane = (int)threadIdx.x % LANES;
-    return r;
+    const uint32_t warp = threadIdx.x / LANES, share = warp % spread.warps, part = warp / spread.warps;
+    const bool whole = spread.n >= SEGMENTS;
+    const struct units<PLAN::TOGETHER> units(units_of(p.n_in, p.n_out), place);
+    const uint32_t first = whole ? first_of_segment(spread.n, share) : share;
+    const uint32_t last = whole ? first_of_segment(spread.n, share + 1) - 1 : share;
+    uint8_t *ring = rings + warp * PLAN::STAGES * PLAN::STAGE_BYTES;
+    return {p,
+            columns,
+            p.weights,
+            ring,
+            ring + PLAN::STAGES * tile<TYPE>::BYTES,
+            {units, first, last, part, spread.tiles, part < spread.tiles ? sixteens_of(p.n_out) : 0},
+            {0, 0, first},
+            spread.n,
+            (int)threadIdx.x % LANES,
+            0,
+            0,
+            0,
+            0,
+            true};
 }
 
-/* Block (x, y): slot x, every gridDim.y-th group of sixteens from y on. */
-template <int TYPE, int NT, class SUMS>
-__global__ void __launch_bounds__(PRODUCT_THREADS, (tile_plan<TYPE, NT>::BLOCKS))
-    tile_product(const struct product p)
+/* The block's units, some at a time. */
+template <int TYPE, int W, class PLAN>
+DEVICE void add_units(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
+                      struct warp_reader<TYPE, W, PLAN> *reader, float *parts)
 {
-    __shared__ struct columns<8 * NT> columns;
-    DYNAMIC_SHARED(shared);
-    using plan = tile_plan<TYPE, NT>;
+    const struct lane_rows<W> rows(columns, reader->lane, spread.n);
+    const auto &route = reader->route;
+    typename sums_of<TYPE, W>::type::inputs in;
+    if (W <= T_AHEAD)
+        load_rows<TYPE, W>(p, rows, route.first, reader->lane, &in);
+    for (uint32_t unit = 0; unit < route.units.n; unit += PLAN::TOGETHER) {
+        const uint32_t left = route.units.n - unit;
+        const uint32_t n_units = left < (uint32_t)PLAN::TOGETHER ? left : (uint32_t)PLAN::TOGETHER;
+        typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER];
+        const bool there = route.tile_at(unit) < route.n_tiles;
+        if (there) {
+#pragma unroll
+            for (int k = 0; k < PLAN::TOGETHER; k++)
+                sums[k].clear();
+            add_segments<TYPE, W, PLAN>(p, rows, reader, n_units, &in, sums);
+        }
+        if (PLAN::PARTS_COPIES == 1)
+            __syncthreads();
+        if (there)
+#pragma unroll
+            for (int k = 0; k < PLAN::TOGETHER; k++)
+                sums[k].put(parts + ((uint32_t)k * PRODUCT_WARPS + threadIdx.x / LANES) * W * PARTS_STRIDE,
+                            reader->lane);
+        __syncthreads();
+        fold_parts<W>(p, columns, spread, route.units, parts, unit, n_units);
+        if (PLAN::PARTS_COPIES == 2)
+            parts = (unit & PLAN::TOGETHER) != 0 ? parts - PLAN::PARTS : parts + PLAN::PARTS;
+    }
+}
+
+/* A block's place of a product; shared: PLAN::BYTES. */
+template <int TYPE, int W, class PLAN>
+DEVICE void multiply_tiles(const struct product &p, const struct place &place, uint8_t *shared)
+{
+    auto *columns = columns_in<W>(shared);
     const struct spread spread = spread_of(p.n_in);
-    const uint32_t n_tiles = (p.n_out + TILE_ROWS - 1) / TILE_ROWS;
-    const int warp = (int)threadIdx.x / LANES;
-    float *parts = (float *)(void *)shared;
-    struct warp_reader<TYPE, NT> reader = reader_of_warp<TYPE, NT>(p, spread, shared + plan::PARTS_BYTES);
+    struct warp_reader<TYPE, W, PLAN> reader =
+        reader_of_warp<TYPE, W, PLAN>(p, *columns, place, spread, shared + PLAN::FIXED_BYTES);
     const bool routed = p.start != NULL;
     let_next_begin();
     if (!routed)
-        reader.start();
+        reader.start_weights();
     wait_for_earlier();
-    find_columns(p, &columns);
-    if (columns.n == 0)
+    find_columns(p, place.slot, columns);
+    if (columns->n == 0)
         return;
     if (routed) {
-        reader.weights += (size_t)columns.expert * n_tiles * spread.n * tile<TYPE>::BYTES;
-        reader.start();
+        reader.weights += (size_t)columns->expert * sixteens_of(p.n_out) * spread.n * tile<TYPE>::BYTES;
+        reader.start_weights();
     }
-    const struct lane_rows<NT> rows = rows_of_lane<NT>(columns, reader.lane, spread.n);
-    int filled = 0;
-    for (uint32_t at = blockIdx.y * spread.tiles; at < n_tiles; at += gridDim.y * spread.tiles) {
-        if (at + warp / spread.warps < reader.route.n_tiles) {
-            SUMS sums;
-            sums.clear();
-            add_segment(p, rows, &reader, &sums);
-            put_parts<NT>(parts + filled * plan::PARTS, warp, reader.lane, sums);
-        }
-        __syncthreads();
-        fold_parts<NT>(p, columns, spread, parts + filled * plan::PARTS, at);
-        filled ^= 1;
-    }
+    reader.start_rows();
+    add_units<TYPE, W, PLAN>(p, *columns, spread, &reader, (float *)(void *)(shared + PLAN::COLUMNS_BYTES));
+}
+
+template <int TYPE, int W>
+__global__ void __launch_bounds__(PRODUCT_THREADS, (tile_blocks<W>()))
+    tile_product(__grid_constant__ const struct product p)
+{
+    DYNAMIC_SHARED(shared);
+    multiply_tiles<TYPE, W, tile_plan<TYPE, W, tile_blocks<W>()>>(p, place_in_grid(), shared);
 }
 
 #endif

@@ -21,6 +21,8 @@ extern "C" {
 /* Reads w.packed->data where there is a packed form and it has been made, w.data otherwise. */
 cudaError_t cuda_launch_matmul(const struct matmul_args *args, cudaStream_t stream);
 cudaError_t cuda_launch_expert_matmul(const struct expert_matmul_args *args, cudaStream_t stream);
+/* Products that do not depend on each other, as few launches as can be. */
+cudaError_t cuda_launch_products(const struct products_args *args, cudaStream_t stream);
 
 /* Bytes of all experts packed (kernels/cuda/tile.cuh); 0 for types that are used as in the file: F32,
  * F16, BF16. */

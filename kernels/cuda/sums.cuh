@@ -10,16 +10,7 @@
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/tile.cuh"
 
-/* A super-block of the batch rows a lane needs: of row g the quants it multiplies, of rows 2 t and
- * 2 t + 1 the scales. */
-template <int NT>
-struct lane_inputs {
-    uint2 q[NT][8];
-    uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
-    uint2 mul[NT][2];
-    float d[NT][2];
-    const struct act_block *of_row[NT], *of_value[NT][2];
-};
+enum { PARTS_STRIDE = 20 }; /* from one batch row's sixteen sums to the next one's: other banks */
 
 /* Whether the quants are read before the tile they are multiplied with has arrived: class S has no
  * registers left for that with sixteen batch rows. */
@@ -34,26 +25,61 @@ DEVICE uint2 input_quants(const struct act_block *block, int j, int t)
     return pair_at((const uint8_t *)block->q + 32 * j + 8 * t);
 }
 
-/* block[nt][0] is row g's, block[nt][1 + i] that of row 2 t + i. */
+/* A super-block of the batch rows a lane needs: of row g the quants it multiplies, of rows 2 t and
+ * 2 t + 1 the scales. */
 template <int TYPE, int NT>
-DEVICE void load_inputs(const struct act_block *const block[NT][3], int t, struct lane_inputs<NT> *in)
-{
+struct lane_inputs {
+    uint2 q[NT][8];
+    uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
+    uint2 mul[NT][2];
+    float d[NT][2];
+    const struct act_block *of_row[NT], *of_value[NT][2];
+
+    /* block[3 nt] is row g's, block[3 nt + 1 + i] that of row 2 t + i. */
+    DEVICE void load(const struct act_block *const block[3 * NT], int lane)
+    {
+        const int t = lane % 4;
 #pragma unroll
-    for (int nt = 0; nt < NT; nt++) {
-        in->of_row[nt] = block[nt][0];
-        if (reads_early<TYPE, NT>())
+        for (int nt = 0; nt < NT; nt++) {
+            of_row[nt] = block[3 * nt];
+            if (reads_early<TYPE, NT>())
 #pragma unroll
-            for (int j = 0; j < 8; j++)
-                in->q[nt][j] = input_quants(block[nt][0], j, t);
-        if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
-            in->sums[nt] = pair_at((const uint8_t *)(block[nt][0]->bsum + 4 * t));
+                for (int j = 0; j < 8; j++)
+                    q[nt][j] = input_quants(of_row[nt], j, t);
+            if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
+                sums[nt] = pair_at((const uint8_t *)(of_row[nt]->bsum + 4 * t));
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            in->mul[nt][i] = pair_at(block[nt][1 + i]->mul);
-            in->d[nt][i] = block[nt][1 + i]->d;
-            in->of_value[nt][i] = block[nt][1 + i];
+            for (int i = 0; i < 2; i++) {
+                of_value[nt][i] = block[3 * nt + 1 + i];
+                mul[nt][i] = pair_at(of_value[nt][i]->mul);
+                d[nt][i] = of_value[nt][i]->d;
+            }
         }
     }
+};
+
+/* factors[16] of two rows times bsum[16], whose bytes are multiplied one by one. */
+DEVICE void multiply_sums(const uint32_t factors[2], uint2 sums, uint32_t out[4])
+{
+    int32_t low[4], high[4];
+    mma_16_unsigned(low, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x6420));
+    mma_16(high, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x7531));
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        out[i] = 256u * (uint32_t)high[i] + (uint32_t)low[i];
+}
+
+/* Puts a lane's sums at [batch row][weight row]. */
+template <int NT, class SUMS>
+DEVICE void put_sums(const SUMS &sums, float *parts, int lane)
+{
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int column = 8 * nt + 2 * (lane % 4) + i % 2, row = lane / 4 + 8 * (i / 2);
+            parts[column * PARTS_STRIDE + row] = sums.result(nt, i);
+        }
 }
 
 DEVICE uint32_t multiplier(uint2 mul, int j)
@@ -63,6 +89,7 @@ DEVICE uint32_t multiplier(uint2 mul, int j)
 
 template <int TYPE, int NT>
 struct sums_k {
+    using inputs = struct lane_inputs<TYPE, NT>;
     float sum[NT][4];
 
     DEVICE void clear()
@@ -76,7 +103,7 @@ struct sums_k {
      * product has zeros for the other half. */
     DEVICE static void add_sub_block(const uint8_t *tile_at, int lane, int j,
                                      const struct row_scales scales[2],
-                                     const struct lane_inputs<NT> &in, uint32_t total[NT][4])
+                                     const inputs &in, uint32_t total[NT][4])
     {
         const uint32_t first_half = lane % 4 < 2 ? ~0u : 0u;
         uint32_t a[4], scale[2], change[2] = {0, 0};
@@ -104,18 +131,7 @@ struct sums_k {
         }
     }
 
-    /* factors[16] of two rows times bsum[16], whose bytes are multiplied one by one. */
-    DEVICE static void multiply_sums(const uint32_t factors[2], uint2 sums, uint32_t out[4])
-    {
-        int32_t low[4], high[4];
-        mma_16_unsigned(low, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x6420));
-        mma_16(high, factors[0], factors[1], pick_bytes(sums.x, sums.y, 0x7531));
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            out[i] = 256u * (uint32_t)high[i] + (uint32_t)low[i];
-    }
-
-    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const struct lane_inputs<NT> &in)
+    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const inputs &in)
     {
         (void)n_sub;
         const int g = lane / 4, t = lane % 4;
@@ -157,10 +173,15 @@ struct sums_k {
     {
         return sum[nt][i];
     }
+    DEVICE void put(float *parts, int lane) const
+    {
+        put_sums<NT>(*this, parts, lane);
+    }
 };
 
 template <int TYPE, int NT>
 struct sums_s {
+    using inputs = struct lane_inputs<TYPE, NT>;
     float partial[NT][4][8];
 
     DEVICE void clear()
@@ -171,7 +192,7 @@ struct sums_s {
     }
 
     DEVICE void add_sub_block(const uint8_t *tile_at, int lane, int j, const float d[2],
-                              const float min[2], const struct lane_inputs<NT> &in)
+                              const float min[2], const inputs &in)
     {
         uint32_t a[4];
         fragment<TYPE>(tile_at, lane, j, a);
@@ -195,7 +216,7 @@ struct sums_s {
         }
     }
 
-    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const struct lane_inputs<NT> &in)
+    DEVICE void add(const uint8_t *tile_at, int lane, int n_sub, const inputs &in)
     {
         struct row_halves d[2], m[2];
 #pragma unroll
@@ -222,6 +243,10 @@ struct sums_s {
     DEVICE float result(int nt, int i) const
     {
         return fold_eight(partial[nt][i]);
+    }
+    DEVICE void put(float *parts, int lane) const
+    {
+        put_sums<NT>(*this, parts, lane);
     }
 };
 

@@ -177,6 +177,23 @@ DEVICE int32_t scale_at(const struct row_scales &scales, int s)
     }
 }
 
+/* Scales s and s + 1, s even, of a row, read by themselves. */
+template <int TYPE>
+DEVICE void scale_pair(const uint8_t *tile_at, int row, int s, uint32_t scale[2])
+{
+    if constexpr (tile<TYPE>::RAW) {
+        const struct row_scales scales = read_scales<TYPE>(tile_at, row);
+        scale[0] = (uint32_t)scale_at<TYPE>(scales, s);
+        scale[1] = (uint32_t)scale_at<TYPE>(scales, s + 1);
+    } else {
+        struct row_scales pair;
+        pair.word[0] =
+            load_even_u16(tile_at + tile<TYPE>::SCALES_AT + row * tile<TYPE>::SCALE_BYTES + s);
+        scale[0] = (uint32_t)scale_at<TYPE>(pair, 0);
+        scale[1] = (uint32_t)scale_at<TYPE>(pair, 1);
+    }
+}
+
 /* Four of a row's sixteen factors of bsum (minima or, with an OFFSET, scales), those of lane t = 0..3. */
 template <int TYPE>
 DEVICE uint32_t sum_factors(const uint8_t *tile_at, int row, int t)
@@ -231,6 +248,26 @@ DEVICE float half_of_sub(const struct row_halves &h, int j)
         return e8m0_half(h.word[j / 4] >> 8 * (j % 4) & 255);
     else
         return half_to_float((uint16_t)(h.word[j / 2] >> 16 * (j % 2)));
+}
+
+/* The d (or m) of one sub-block of a row. */
+template <int TYPE>
+DEVICE float half_of_row(const uint8_t *rows_at, int row, int sub)
+{
+    if constexpr (TYPE == MTP_TYPE_MXFP4)
+        return e8m0_half(rows_at[8 * row + sub]);
+    else
+        return half_to_float((uint16_t)load_even_u16(rows_at + 16 * row + 2 * sub));
+}
+template <int TYPE>
+DEVICE float sub_d(const uint8_t *tile_at, int row, int sub)
+{
+    return half_of_row<TYPE>(tile_at + tile<TYPE>::D_AT, row, sub);
+}
+template <int TYPE>
+DEVICE float sub_min(const uint8_t *tile_at, int row, int sub)
+{
+    return half_of_row<TYPE>(tile_at + tile<TYPE>::MIN_AT, row, sub);
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */

@@ -27,7 +27,8 @@ sources() {
         echo "$file"
     done
     for file in product product_k product_iq product_s product_float product_float_rows \
-        product_wide product_wide_k4 product_wide_k6 product_wide_s matmul expert_matmul pack; do
+        product_wide product_wide_k4 product_wide_k6 product_wide_s product_merged \
+        product_merged_few product_merged_more matmul expert_matmul pack; do
         echo "kernels/cuda/$file.cu"
     done
     for program in "$@"; do

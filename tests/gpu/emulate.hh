@@ -16,6 +16,7 @@
 #define DEVICE inline
 #define __global__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static
 #define DYNAMIC_SHARED(name) uint8_t *name = emulated.shared
 
@@ -192,6 +193,13 @@ static inline void mma_32_from(int32_t start, int32_t c[4], const uint32_t a[4],
     emulated_mma(c, a, &b.x, 2, true);
     for (int i = 0; i < 4; i++)
         c[i] += start;
+}
+static inline void mma_32_add(int32_t c[4], const uint32_t a[4], uint2 b)
+{
+    int32_t product[4];
+    mma_32(product, a, b);
+    for (int i = 0; i < 4; i++)
+        c[i] += product[i];
 }
 static inline void mma_16(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t b)
 {

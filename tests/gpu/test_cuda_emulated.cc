@@ -10,6 +10,7 @@
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_float.cuh"
+#include "kernels/cuda/product_merged.cuh"
 #include "kernels/cuda/product_tile.cuh"
 #include "kernels/cuda/product_wide.cuh"
 #include "tests/gpu/product_cases.h"
@@ -26,15 +27,6 @@ static T *aligned(size_t n)
     memset((void *)memory, 0xa5, (n * sizeof(T) + 127) / 64 * 64);
     return memory;
 }
-
-template <bool K, int TYPE, int NT>
-struct sums_of {
-    using type = sums_k<TYPE, NT>;
-};
-template <int TYPE, int NT>
-struct sums_of<false, TYPE, NT> {
-    using type = sums_s<TYPE, NT>;
-};
 
 template <int TYPE>
 static uint8_t *packed(const struct weight *w)
@@ -64,14 +56,6 @@ static uint32_t slots_for(const struct product &p)
     if (p.start == NULL)
         return (n + most - 1) / most;
     return n / most + p.n_experts < n ? n / most + p.n_experts : n;
-}
-
-template <int TYPE, int NT>
-static void run_tiles(struct product p, bool alone, uint32_t grid_y)
-{
-    p.most = alone ? 1 : 8 * NT;
-    using sums = typename sums_of<format<TYPE>::CLASS_K, TYPE, NT>::type;
-    emulate(slots_for(p), grid_y, tile_plan<TYPE, NT>::BYTES, [=] { tile_product<TYPE, NT, sums>(p); });
 }
 
 template <int TYPE, class SHAPE>
@@ -105,6 +89,18 @@ static void compare(const struct product_case *c, const float *y, const char *ho
         mismatches++;
 }
 
+template <int TYPE, int W>
+static void run_tiles(const struct product_case *c, struct product p, bool alone, uint32_t grid_y)
+{
+    using plan = tile_plan<TYPE, W, tile_blocks<W>()>;
+    p.most = alone ? 1 : W;
+    memset(p.y, 0x5a, c->y_bytes);
+    emulate(slots_for(p), grid_y, plan::BYTES, [=] { tile_product<TYPE, W>(p); });
+    char how[64];
+    snprintf(how, sizeof how, "packed%s, %d rows", alone ? ", alone" : "", W);
+    compare(c, p.y, how);
+}
+
 /* Weights as bfloat16 are those of dequantize_row, rounded. */
 template <int TYPE>
 static void run_dequantise(const struct product_case *c, const uint8_t *tiles)
@@ -133,8 +129,7 @@ static void run_dequantise(const struct product_case *c, const uint8_t *tiles)
     free(row);
 }
 
-template <int TYPE>
-static void run_case(const struct product_case *c, bool ordinary)
+static struct product product_of(const struct product_case *c)
 {
     struct product p = {(const uint8_t *)c->w.data,
                         c->w.row_bytes,
@@ -152,6 +147,14 @@ static void run_case(const struct product_case *c, bool ordinary)
                         c->w.n_out,
                         c->w.n_experts};
     p.y = (float *)malloc(c->y_bytes);
+    memset(p.y, 0x5a, c->y_bytes);
+    return p;
+}
+
+template <int TYPE>
+static void run_case(const struct product_case *c, bool ordinary)
+{
+    struct product p = product_of(c);
     for (int alone = 0; alone <= (c->order != NULL); alone++) {
         memset(p.y, 0x5a, c->y_bytes);
         if constexpr (TYPE == MTP_TYPE_F32 || TYPE == MTP_TYPE_F16 || TYPE == MTP_TYPE_BF16) {
@@ -165,12 +168,12 @@ static void run_case(const struct product_case *c, bool ordinary)
             struct product t = p;
             uint8_t *tiles = packed<TYPE>(&c->w);
             t.weights = tiles;
-            memset(p.y, 0x5a, c->y_bytes);
-            run_tiles<TYPE, 1>(t, alone, 2);
-            compare(c, p.y, alone ? "packed, alone" : "packed, 8 rows");
-            memset(p.y, 0x5a, c->y_bytes);
-            run_tiles<TYPE, 2>(t, alone, 1);
-            compare(c, p.y, alone ? "packed, alone, 16" : "packed, 16 rows");
+            run_tiles<TYPE, 1>(c, t, alone, 2);
+            run_tiles<TYPE, 2>(c, t, alone, 1);
+            run_tiles<TYPE, 4>(c, t, alone, 3);
+            run_tiles<TYPE, 8>(c, t, alone, 2);
+            run_tiles<TYPE, 8>(c, t, alone, 1);
+            run_tiles<TYPE, 16>(c, t, alone, 1);
             if (ordinary && c->w.n_experts == 1)
                 run_dequantise<TYPE>(c, tiles);
             if constexpr (!tile<TYPE>::RAW)
@@ -242,9 +245,55 @@ static bool named(uint32_t type, int n, char **names)
     return n == 0;
 }
 
+/* Adds a product to those of one launch; `blocks` for each of its slots. */
+static void add_merged(struct merged *m, int i, const struct product_case *c, const uint8_t *tiles, int most,
+                       uint32_t blocks)
+{
+    m->products[i] = product_of(c);
+    m->products[i].most = most;
+    if (tiles != NULL)
+        m->products[i].weights = tiles;
+    m->types[i] = c->w.type;
+    m->slots[i] = slots_for(m->products[i]);
+    m->first[i + 1] = m->first[i] + m->slots[i] * blocks;
+}
+
+/* Experts of two types and matrices of three others in one launch. */
+template <int W, int E>
+static void run_merged(uint32_t n_in)
+{
+    long before = comparisons, wrong = mismatches;
+    struct product_case c[5];
+    make_expert_case(&c[0], MTP_TYPE_Q4_K, n_in, 40, 7, W, 3, false, n_in);
+    make_expert_case(&c[1], MTP_TYPE_Q8_0, n_in, 17, 300, W, 2, true, n_in);
+    make_case(&c[2], MTP_TYPE_Q6_K, n_in, 97, W, n_in, FILL_RANDOM);
+    make_case(&c[3], MTP_TYPE_F32, n_in, 11, W, n_in, FILL_RANDOM);
+    make_case(&c[4], MTP_TYPE_Q3_K, n_in, 1, W, n_in, FILL_SPECIAL);
+    uint8_t *tiles[5] = {packed<MTP_TYPE_Q4_K>(&c[0].w), packed<MTP_TYPE_Q8_0>(&c[1].w),
+                         packed<MTP_TYPE_Q6_K>(&c[2].w), NULL, packed<MTP_TYPE_Q3_K>(&c[4].w)};
+    struct merged m = {};
+    for (int i = 0; i < 5; i++)
+        add_merged(&m, i, &c[i], tiles[i], i < 2 ? E : W, 1 + (uint32_t)i % 3);
+    emulate(m.first[5], 1, (size_t)merged_bytes<W, E>(), [=] { merged_product<W, E>(m); });
+    for (int i = 0; i < 5; i++) {
+        compare(&c[i], m.products[i].y, "at once");
+        free(m.products[i].y);
+        free(tiles[i]);
+        free_case(&c[i]);
+    }
+    printf("%d rows at once, %u: %ld comparisons, %ld mismatches\n", W, n_in, comparisons - before,
+           mismatches - wrong);
+}
+
 int main(int argc, char **argv)
 {
     bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
+    for (uint32_t n_in : {256u, 768u, 2304u}) {
+        run_merged<1, 1>(n_in);
+        run_merged<2, 2>(n_in);
+        run_merged<4, 2>(n_in);
+        run_merged<8, 2>(n_in);
+    }
     for (const auto &type : types)
         if (named(type.type, argc - 1 - quick, argv + 1 + quick))
             type.run(quick);

@@ -287,6 +287,62 @@ static void run_direct_chain(const struct product_case *c)
         delete link;
 }
 
+/* ---- several at once --------------------------------------------------------------------------- */
+
+struct set {
+    std::vector<struct product_case> matmuls, experts;
+
+    ~set()
+    {
+        for (struct product_case &c : matmuls)
+            free_case(&c);
+        for (struct product_case &c : experts)
+            free_case(&c);
+    }
+};
+
+static std::vector<struct on_device *> to_device(const std::vector<struct product_case> &cases, bool pieces)
+{
+    std::vector<struct on_device *> d;
+    for (const struct product_case &c : cases)
+        d.push_back(new on_device(&c, pieces));
+    return d;
+}
+
+/* The first n rows of each matrix and all of the experts, packed where there is such a form, behind a kernel
+ * that is slow to bring the inputs of the first. */
+static void run_set(const struct set *set, int32_t n, bool grouped)
+{
+    std::lock_guard<std::mutex> lock(device);
+    std::vector<struct on_device *> matrices = to_device(set->matmuls, grouped),
+                                    experts = to_device(set->experts, !grouped);
+    std::vector<struct matmul_args> matmul_args;
+    std::vector<struct expert_matmul_args> expert_args;
+    for (struct on_device *d : matrices)
+        matmul_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(), d->c->y_stride, n});
+    for (struct on_device *d : experts)
+        expert_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(), d->c->y_stride,
+                               d->c->n, d->c->pairs_per_input, (const int32_t *)(const void *)d->order.at,
+                               (const int32_t *)(const void *)d->start.at, grouped});
+    const struct room late(matrices[0]->inputs.bytes);
+    (matmul_args[0].x != NULL ? *(const uint8_t **)(void *)&matmul_args[0].x
+                              : *(const uint8_t **)(void *)&matmul_args[0].act) = late.at;
+    const struct products_args args = {matmul_args.data(), expert_args.data(), (int)matmul_args.size(),
+                                       (int)expert_args.size()};
+    run_graph([&](cudaStream_t graph) {
+        copy_slowly<<<1, 128, 0, graph>>>((uint32_t *)(void *)late.at,
+                                          (uint32_t *)(void *)matrices[0]->inputs.at, late.bytes / 4);
+        must(cuda_launch_products(&args, graph), "cuda_launch_products");
+    });
+    for (struct on_device *d : matrices)
+        d->compare(n, "at once");
+    for (struct on_device *d : experts)
+        d->compare(d->c->n, "experts, at once");
+    matrices.insert(matrices.end(), experts.begin(), experts.end());
+    for (struct on_device *d : matrices)
+        delete d;
+}
+
 /* ---- the list of cases ------------------------------------------------------------------------- */
 
 static std::vector<std::function<void()>> work;
@@ -340,6 +396,44 @@ static void add_chains(uint32_t type)
     });
 }
 
+/* Up to seven matrices, of which six fit a launch, and up to two matrices of experts. */
+static void add_set(std::vector<uint32_t> of_matrices, std::vector<uint32_t> of_experts, uint32_t n_in,
+                    int32_t rows, uint64_t seed)
+{
+    static const uint32_t outputs[] = {1100, 256, 33, 1, 17, 48, 5};
+    work.push_back([=] {
+        struct set set;
+        for (size_t i = 0; i < of_matrices.size(); i++) {
+            set.matmuls.emplace_back();
+            make_case(&set.matmuls.back(), of_matrices[i], n_in, outputs[(i + seed) % 7], rows, seed + i,
+                      FILL_RANDOM);
+        }
+        for (size_t i = 0; i < of_experts.size(); i++) {
+            set.experts.emplace_back();
+            make_expert_case(&set.experts.back(), of_experts[i], n_in, 80, 40, rows, 3, i == 1, seed + i);
+        }
+        for (int32_t n = 1; n <= rows; n += n < 4 ? 1 : 3)
+            run_set(&set, n, n % 3 != 0);
+    });
+}
+
+static void add_sets()
+{
+    const uint32_t q3 = MTP_TYPE_Q3_K, q4 = MTP_TYPE_Q4_K, q5 = MTP_TYPE_Q5_K, q6 = MTP_TYPE_Q6_K,
+                   q8 = MTP_TYPE_Q8_0, f32 = MTP_TYPE_F32, f16 = MTP_TYPE_F16, bf16 = MTP_TYPE_BF16,
+                   iq4 = MTP_TYPE_IQ4_XS;
+    for (uint64_t seed = 0; seed < 7; seed++) {
+        const uint32_t n_in = (const uint32_t[]){256, 2048, 5120, 512, 1280, 2304, 768}[seed];
+        add_set({q4, q4, q6}, {}, n_in, 16, seed);
+        add_set({q6, q5, q8, q3}, {}, n_in, 8, seed + 10);
+        add_set({q8, q8, q8, f32, f16, bf16, q4}, {}, n_in, 7, seed + 20);
+        add_set({q4, q4, f32}, {q4, q4}, n_in, 8, seed + 30);
+        add_set({q6, f32}, {q3, q6}, n_in, 4, seed + 40);
+        add_set({q3, iq4, q5, q8}, {q8, iq4}, n_in, 3, seed + 50);
+        add_set({q8}, {q5}, n_in, 1, seed + 60);
+    }
+}
+
 static void add_type(uint32_t type)
 {
     static const uint32_t by_1[] = {1, 7, 63, 64, 66, 100, 300, 1024, 2048},
@@ -377,8 +471,10 @@ static void add_type(uint32_t type)
     add_chains(type);
 }
 
-int main()
+/* --quick: of each type's products every eighth. */
+int main(int argc, char **argv)
 {
+    const bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
     int n = 0;
     if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) {
         printf("products: no CUDA device\n");
@@ -388,6 +484,13 @@ int main()
     must(cudaStreamCreate(&stream), "cudaStreamCreate");
     for (uint32_t type : types)
         add_type(type);
+    if (quick)
+        for (size_t i = 0; i < work.size(); i++) {
+            std::swap(work[i], work[std::min(8 * i, work.size() - 1)]);
+            if (8 * i >= work.size())
+                work.resize(i);
+        }
+    add_sets();
     std::atomic<size_t> next(0);
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < std::max(2u, std::thread::hardware_concurrency()); i++)
