@@ -284,13 +284,29 @@ struct moe_combine_args {
     int32_t n_rows;
 };
 
-/* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. */
+/* What a token is drawn by, beside its position (kernels/noise.h). */
+struct draw_noise {
+    uint64_t seed;
+    float temperature;            /* 0: no noise, the largest is taken */
+};
+
+/* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. Where noise is set and its
+ * temperature is not 0, of the largest noise_score(x[i], temperature, word of i): the draw by Gumbel-max at
+ * position first[0] + offset + r. Elements that are not finite are reported. */
 struct argmax_args {
     const float *x;               /* [n_rows][n] */
     int32_t *dst;
     size_t n;
     int32_t n_rows;
+    const struct draw_noise *noise; /* [1], or NULL: none */
+    const int32_t *first;         /* [1], where noise is set */
+    int32_t offset;
 };
+/* Whether noise takes part. Where memory is the host's. */
+static inline bool argmax_draws(const struct argmax_args *args)
+{
+    return args->noise != NULL && args->noise->temperature != 0.0f;
+}
 
 /* dst[r] = digest of row r: the sum modulo 2^64 over i of digest_mix(i, bits of x[r][i])
  * (kernels/digest_mix.h), in any order. */

@@ -130,7 +130,9 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
     head.n_out = d->n_head;
     struct linear_input input = {p.backend, m->out, work->act, n, 1, quantised};
     linear(&input, &head, m->logits);
-    const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1};
+    /* Draft number i is to stand behind the drawn token and i drafts. */
+    const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1, &work->board->noise,
+                                       &work->board->trunk_first, 1 + (int32_t)d->draft};
     p.ops->argmax(p.backend, &argmax);
 }
 
@@ -297,12 +299,13 @@ enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const floa
 }
 
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
-                          struct mtp_error *error)
+                          const struct draw_noise *noise, struct mtp_error *error)
 {
     struct mtp_state *m = session->mtp;
     uint32_t position = session->lengths[0];
     uint32_t first = position - 1 - m->skipped; /* row of the token that comes next */
-    *session->exchange.board = (struct step_board){(int32_t)position, (int32_t)first, 0, {token}};
+    *session->exchange.board = (struct step_board){
+        .noise = *noise, .trunk_first = (int32_t)position, .draft_first = (int32_t)first, .tokens = {token}};
     exchange_rotary_until(session, position + n + 1);
     enum mtp_status status = push(session, &token, m->last_hidden, 1, error);
     if (status != MTP_OK)

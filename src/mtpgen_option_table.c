@@ -58,6 +58,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
                "drafts a step, 0 to 8; 3 if the model can; same text"),
     OWN_CUSTOM("--draft-head", "auto|full|N", GROUP_DRAFT, mtpgen_apply_draft_head,
                "draft among all ids, or the first N; auto; same text"),
+    OWN_SET("--draft-likeliest", GROUP_DRAFT, draft_likeliest,
+            "draft without the text's noise, to compare; same text"),
     OWN_CUSTOM("--strict", "[full|sample]", GROUP_DRAFT, mtpgen_apply_strict,
                "compare every step with a plain run; full"),
 

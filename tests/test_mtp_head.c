@@ -65,7 +65,7 @@ static void draft(mtp_session *session, int32_t token, uint32_t n, int32_t *draf
 {
     struct mtp_error error = {0};
     uint32_t n_head = session->model->hparams.n_vocab;
-    demand(mtp_draft(session, token, n, n_head, &error), &error);
+    demand(mtp_draft(session, token, n, n_head, &(struct draw_noise){0}, &error), &error);
     demand(mtp_drafts(session, n, drafts, &error), &error);
 }
 

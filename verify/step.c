@@ -83,13 +83,22 @@ static uint32_t head_rows(const struct step *step)
     return asked < n_vocab ? asked : n_vocab;
 }
 
+/* What the drafts are drawn by: the target's noise, where the sampler uses any. */
+static struct draw_noise draft_noise(const struct mtp_generation *g)
+{
+    const struct mtp_sampling *s = &g->sampling;
+    bool likeliest = g->draft_likeliest || s->top_k == 1 || s->top_p == 0.0f;
+    return (struct draw_noise){s->seed, likeliest ? 0.0f : s->temperature};
+}
+
 static enum mtp_status draft(struct step *step, uint32_t n)
 {
     struct mtp_step_record *record = &step->record;
     if (n == 0)
         return MTP_OK;
     fp_control saved = fp_control_enter();
-    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), step->error);
+    const struct draw_noise noise = draft_noise(step->generation);
+    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), &noise, step->error);
     fp_control_leave(saved);
     record->n_drafts = n;
     return status;

@@ -1,6 +1,7 @@
-/* argmax.cu - index of the largest element of each row. A row is split over blocks; the largest of each
+/* argmax.cu - index of the largest element, or of the largest score of a draw, of each row. A row is split over blocks; the largest of each
  * split passes through the scratch. */
 #include "kernels/cuda/common.cuh"
+#include "kernels/noise.h"
 
 enum { THREADS = 256, MAX_SPLITS = 64, A_SPLIT = 2048 /* elements worth a block */ };
 
@@ -47,18 +48,50 @@ static __device__ unsigned long long largest_of_block(unsigned long long key)
     return key;
 }
 
+/* The largest element of this thread's share of a row. */
+static __device__ unsigned long long largest_of_share(const float *x, size_t n, bool *finite)
+{
+    unsigned long long key = 0;
+    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * THREADS) {
+        *finite = *finite && !f32_not_finite(x[i]);
+        key = larger(key, key_of(x[i], i));
+    }
+    return key;
+}
+
+/* The same of the scores. Four ids at a time share their noise's words. */
+static __device__ unsigned long long draw_of_share(const float *x, size_t n, struct draw_noise noise,
+                                                   uint64_t position, bool *finite)
+{
+    unsigned long long key = 0;
+    for (size_t block = (size_t)blockIdx.x * THREADS + threadIdx.x; 4 * block < n;
+         block += (size_t)gridDim.x * THREADS) {
+        uint32_t words[4];
+        noise_words(words, noise.seed, position, (uint32_t)block);
+        for (unsigned k = 0; k < 4 && 4 * block + k < n; k++) {
+            float value = x[4 * block + k];
+            *finite = *finite && !f32_not_finite(value);
+            key = larger(key, key_of(noise_score(value, noise.temperature, words[k]), 4 * block + k));
+        }
+    }
+    return key;
+}
+
 static __global__ void split_kernel(struct argmax_work work)
 {
     begin_kernel();
     size_t row = work.first_row + blockIdx.y, n = work.args.n;
     const float *x = work.args.x + row * n;
-    unsigned long long key = 0;
     bool finite = true;
-    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < n;
-         i += (size_t)gridDim.x * THREADS) {
-        finite = finite && !f32_not_finite(x[i]);
-        key = larger(key, key_of(x[i], i));
-    }
+    struct draw_noise noise = {0, 0.0f};
+    if (work.args.noise != NULL)
+        noise = *work.args.noise;
+    unsigned long long key;
+    if (noise.temperature == 0.0f)
+        key = largest_of_share(x, n, &finite);
+    else
+        key = draw_of_share(x, n, noise, (uint64_t)(work.args.first[0] + work.args.offset + (int64_t)row), &finite);
     if (!finite)
         report_fault(work.fault, CUDA_ARGMAX, row);
     key = largest_of_block(key);

@@ -1,6 +1,25 @@
-/* argmax.c - index of the largest element of each row: the definition. */
+/* argmax.c - index of the largest element of each row, or of the largest score of a draw: the definition. */
 #include "kernels/cpu/kernels.h"
-#include "kernels/fmath.h"
+#include "kernels/noise.h"
+
+static size_t draw(const struct argmax_args *args, int64_t r)
+{
+    const float *x = args->x + (size_t)r * args->n;
+    uint64_t position = (uint64_t)(args->first[0] + args->offset + r);
+    uint32_t words[4];
+    size_t best = 0;
+    float best_score = 0.0f;
+    for (size_t i = 0; i < args->n; i++) {
+        if (i % 4 == 0)
+            noise_words(words, args->noise->seed, position, (uint32_t)(i / 4));
+        float score = noise_score(x[i], args->noise->temperature, words[i % 4]);
+        if (i == 0 || score > best_score) {
+            best = i;
+            best_score = score;
+        }
+    }
+    return best;
+}
 
 void argmax_scalar(const struct argmax_args *args, int64_t begin, int64_t end,
                    struct cpu_task *task)
@@ -14,6 +33,8 @@ void argmax_scalar(const struct argmax_args *args, int64_t begin, int64_t end,
             if (x[i] > x[best])
                 best = i;
         }
+        if (argmax_draws(args))
+            best = draw(args, r);
         args->dst[r] = (int32_t)best;
     }
 }
