@@ -91,7 +91,8 @@ static __global__ void split_kernel(struct argmax_work work)
     if (noise.temperature == 0.0f)
         key = largest_of_share(x, n, &finite);
     else
-        key = draw_of_share(x, n, noise, (uint64_t)(work.args.first[0] + work.args.offset + (int64_t)row), &finite);
+        key = draw_of_share(x, n, noise, (uint64_t)(work.args.first[0] + work.args.offset + (int64_t)row),
+                            &finite);
     if (!finite)
         report_fault(work.fault, CUDA_ARGMAX, row);
     key = largest_of_block(key);
