@@ -61,6 +61,12 @@ static inline MTP_HOST_DEVICE float noise_gumbel(uint32_t word)
     return -mtp_logf(e);
 }
 
+/* Logits below this take no part where the largest is this. */
+static inline MTP_HOST_DEVICE float noise_least(float largest, float min_p)
+{
+    return min_p > 0.0f ? largest + mtp_logf(min_p) : -INFINITY;
+}
+
 /* What a token is drawn by: the largest wins. */
 static inline MTP_HOST_DEVICE float noise_score(float logit, float temperature, uint32_t word)
 {

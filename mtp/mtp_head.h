@@ -64,9 +64,9 @@ enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error);
 
 /* Drafts n tokens to follow `token`, which is to stand at the session's next position: they are left on
  * work.board behind it, for a chained pass (struct forward_batch). The queue is caught up in the first of the
- * passes. n_head rows of the head are read (ids 0..n_head-1). Each draft is drawn as the sampler would draw
- * at its position from the draft's logits: with the same noise the two choose the same token more often than
- * the target's draw is the likeliest one. Does not wait for a device. */
+ * passes. n_head rows of the head are read (ids 0..n_head-1). Where noise is set each
+ * draft is drawn as the sampler would draw at its position from the draft's logits: by the same noise the two
+ * choose the same token more often than the target draws the likeliest one. Does not wait for a device. */
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
                           const struct draw_noise *noise, struct mtp_error *error);
 /* The n drafts, for the host; waits for a device. */

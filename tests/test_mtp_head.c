@@ -66,7 +66,7 @@ static void draft(mtp_session *session, int32_t token, uint32_t n, int32_t *draf
 {
     struct mtp_error error = {0};
     uint32_t n_head = session->model->hparams.n_vocab;
-    demand(mtp_draft(session, token, n, n_head, &(struct draw_noise){0}, &error), &error);
+    demand(mtp_draft(session, token, n, n_head, NULL, &error), &error);
     demand(mtp_drafts(session, n, drafts, &error), &error);
 }
 
@@ -406,8 +406,10 @@ static void drafts_are_drawn_as_the_sampler_would_at_their_positions(void **stat
     uint32_t likeliest = 0;
     fixture_random_ids(ids, 40, model->hparams.n_vocab, 7);
     for (uint32_t n = 1; n <= MTP_MAX_DRAFT; n++) {
-        const struct mtp_sampling sampling = {.temperature = 1.0f, .top_p = 1.0f, .seed = (uint64_t)n << 32 | 5};
-        const struct draw_noise noise = {sampling.seed, sampling.temperature};
+        const struct mtp_sampling sampling = {.temperature = 1.0f, .top_p = 1.0f,
+                                              .min_p = n % 2 == 0 ? 0.0f : 0.02f,
+                                              .seed = (uint64_t)n << 32 | 5};
+        const struct draw_noise noise = {sampling.seed, sampling.temperature, sampling.min_p};
         mtp_session *session = drafting_session(model);
         struct mtp_error error = {0};
         int32_t drafts[MTP_MAX_DRAFT], drawn, first;

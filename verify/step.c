@@ -83,12 +83,13 @@ static uint32_t head_rows(const struct step *step)
     return asked < n_vocab ? asked : n_vocab;
 }
 
-/* What the drafts are drawn by: the target's noise, where the sampler uses any. */
-static struct draw_noise draft_noise(const struct mtp_generation *g)
+/* Whether the drafts are drawn by the target's noise: where the sampler uses any. Of its filters min_p is
+ * the one that costs no ranking. */
+static bool draft_noise(const struct mtp_generation *g, struct draw_noise *noise)
 {
     const struct mtp_sampling *s = &g->sampling;
-    bool likeliest = g->draft_likeliest || s->top_k == 1 || s->top_p == 0.0f;
-    return (struct draw_noise){s->seed, likeliest ? 0.0f : s->temperature};
+    *noise = (struct draw_noise){s->seed, s->temperature, s->min_p};
+    return s->temperature > 0.0f && s->top_k != 1 && s->top_p > 0.0f && !g->draft_likeliest;
 }
 
 static enum mtp_status draft(struct step *step, uint32_t n)
@@ -97,8 +98,10 @@ static enum mtp_status draft(struct step *step, uint32_t n)
     if (n == 0)
         return MTP_OK;
     fp_control saved = fp_control_enter();
-    const struct draw_noise noise = draft_noise(step->generation);
-    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), &noise, step->error);
+    struct draw_noise noise;
+    bool drawn = draft_noise(step->generation, &noise);
+    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL,
+                                       step->error);
     fp_control_leave(saved);
     record->n_drafts = n;
     return status;

@@ -215,17 +215,17 @@ static void draw(struct two_backends *t, const float *logits, size_t n, int32_t 
 static void draw_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed,
                        enum kind_of_float kind)
 {
-    static const float temperatures[] = {1.0f, 0.3f, 0.0f, 1000.0f, 0.001f, 0.7f};
-    size_t n = m->n_vocabulary, which = (seed + (uint64_t)kind) % (sizeof temperatures / sizeof *temperatures);
-    struct draw_noise noise = {seed << 33 | seed, temperatures[which]};
+    static const float temperatures[] = {1.0f, 0.3f, 1000.0f, 0.001f, 0.7f};
+    size_t n = m->n_vocabulary, which = (seed + (uint64_t)kind) % 5;
+    struct draw_noise noise = {seed << 33 | seed, temperatures[which], seed % 2 == 0 ? 0.0f : 0.05f};
     int32_t first = (int32_t)(seed * 40009 % 262144) + 3;
-    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, kind %d, temperature %g", m->name,
-               (int)n_rows, n, (int)kind, (double)noise.temperature);
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, kind %d, temperature %g, min_p %g", m->name,
+               (int)n_rows, n, (int)kind, (double)noise.temperature, (double)noise.min_p);
     struct array x = floats(t, (size_t)n_rows * n, kind);
     draw(t, x.at[CPU], n, n_rows, noise, first);
     begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, noise undone", m->name, (int)n_rows, n);
     float *undone = need((size_t)n_rows * n * sizeof *undone);
-    noise.temperature = 1.0f;
+    noise.temperature = 1.0f, noise.min_p = 0.0f;
     for (size_t i = 0; i < (size_t)n_rows * n; i++) {
         uint32_t words[4];
         noise_words(words, noise.seed, (uint64_t)first + i / n, (uint32_t)(i % n / 4));

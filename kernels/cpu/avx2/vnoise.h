@@ -63,7 +63,8 @@ static inline __m256 v_log_normal(__m256 x)
     const __m256 one = _mm256_set1_ps(1.0f);
     __m256 s = _mm256_div_ps(_mm256_sub_ps(m, one), _mm256_add_ps(m, one));
     __m256 z = _mm256_mul_ps(s, s);
-    __m256 p = _mm256_fmadd_ps(z, _mm256_set1_ps(0.181818181818181818f), _mm256_set1_ps(0.222222222222222222f));
+    __m256 p = _mm256_set1_ps(0.181818181818181818f);
+    p = _mm256_fmadd_ps(z, p, _mm256_set1_ps(0.222222222222222222f));
     p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(0.285714285714285714f));
     p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(0.4f));
     p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(0.666666666666666667f));

@@ -2,20 +2,23 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/noise.h"
 
-static size_t draw(const struct argmax_args *args, int64_t r)
+static float score_at(const struct argmax_args *args, int64_t r, size_t i)
+{
+    uint32_t words[4];
+    noise_words(words, args->noise->seed, (uint64_t)(args->first[0] + args->offset + r), (uint32_t)(i / 4));
+    return noise_score(args->x[(size_t)r * args->n + i], args->noise->temperature, words[i % 4]);
+}
+
+/* The draw of row r, whose largest element is that at `best`. */
+static size_t draw(const struct argmax_args *args, int64_t r, size_t best)
 {
     const float *x = args->x + (size_t)r * args->n;
-    uint64_t position = (uint64_t)(args->first[0] + args->offset + r);
-    uint32_t words[4];
-    size_t best = 0;
-    float best_score = 0.0f;
+    float least = noise_least(x[best], args->noise->min_p), highest = score_at(args, r, best);
     for (size_t i = 0; i < args->n; i++) {
-        if (i % 4 == 0)
-            noise_words(words, args->noise->seed, position, (uint32_t)(i / 4));
-        float score = noise_score(x[i], args->noise->temperature, words[i % 4]);
-        if (i == 0 || score > best_score) {
+        float score = x[i] >= least ? score_at(args, r, i) : -INFINITY;
+        if (x[i] >= least && (score > highest || (score == highest && i < best))) {
             best = i;
-            best_score = score;
+            highest = score;
         }
     }
     return best;
@@ -33,8 +36,6 @@ void argmax_scalar(const struct argmax_args *args, int64_t begin, int64_t end,
             if (x[i] > x[best])
                 best = i;
         }
-        if (argmax_draws(args))
-            best = draw(args, r);
-        args->dst[r] = (int32_t)best;
+        args->dst[r] = (int32_t)(args->noise != NULL ? draw(args, r, best) : best);
     }
 }
