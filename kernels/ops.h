@@ -293,7 +293,8 @@ struct draw_noise {
 
 /* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. Elements that are not finite are
  * reported. Where noise is set it is the index of the largest noise_score(x[i], temperature, word of i) of
- * the elements not below the largest + log(min_p): the draw by Gumbel-max at first[0] + offset + r, a position. */
+ * the elements not below the largest + log(min_p): the draw by Gumbel-max at first[0] + offset + r, the
+ * row's position. */
 struct argmax_args {
     const float *x;               /* [n_rows][n] */
     int32_t *dst;
