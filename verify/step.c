@@ -84,11 +84,13 @@ static uint32_t head_rows(const struct step *step)
 }
 
 /* Whether the drafts are drawn by the target's noise: where the sampler uses any. Of its filters min_p is
- * the one that costs no ranking. */
+ * the one that needs no ranking; it stands in for top_k and top_p too (docs/performance.md). */
 static bool draft_noise(const struct mtp_generation *g, struct draw_noise *noise)
 {
     const struct mtp_sampling *s = &g->sampling;
-    *noise = (struct draw_noise){s->seed, s->temperature, s->min_p};
+    bool ranked = s->top_k > 0 || s->top_p < 1.0f;
+    float min_p = ranked && s->min_p < 0.05f ? 0.05f : s->min_p;
+    *noise = (struct draw_noise){s->seed, s->temperature, min_p};
     return s->temperature > 0.0f && s->top_k != 1 && s->top_p > 0.0f && !g->draft_likeliest;
 }
 
