@@ -30,8 +30,9 @@ enum { GENERATED = 384, LEAST_PERCENT = 70 };
 
 enum { DEPTHS = 3 };
 
-/* Points by which drafts with the text's noise must beat the likeliest ones, at 0.7 and 1.0. */
-enum { LEAST_POINTS_COOL = 5, LEAST_POINTS_WARM = 15 };
+/* Points by which drafts with the text's noise must beat the likeliest ones: at 0.7, at 1.0, and at 1.0 where
+ * top_k and top_p filter. */
+enum { LEAST_POINTS_COOL = 5, LEAST_POINTS_WARM = 15, LEAST_POINTS_RANKED = 10 };
 
 static void demand(enum mtp_status status, const struct mtp_error *error)
 {
@@ -209,14 +210,13 @@ static void generation_accepts_drafts_as_often_as_llama_cpp(void **state)
     mtp_model_close(model);
 }
 
-/* First drafts accepted, per cent, of text drawn at a temperature from all ids. */
-static double first_drafts_accepted(mtp_model *model, float temperature, bool likeliest)
+/* First drafts accepted, per cent. */
+static double first_drafts_accepted(mtp_model *model, const struct mtp_sampling *sampling, bool likeliest)
 {
-    const struct mtp_generation generation = {
-        .sampling = {.temperature = temperature, .top_p = 1.0f, .seed = 3},
-        .n_draft = 1,
-        .draft_head_rows = model->hparams.n_vocab,
-        .draft_likeliest = likeliest};
+    const struct mtp_generation generation = {.sampling = *sampling,
+                                              .n_draft = 1,
+                                              .draft_head_rows = model->hparams.n_vocab,
+                                              .draft_likeliest = likeliest};
     json_t *prompts = fixture_json("tests/golden/ref-qwen35moe.reference.json");
     double accepted = 0.0, compared = 0.0;
     for (size_t p = 0; p < json_array_size(prompts); p++) {
@@ -233,15 +233,20 @@ static void drafts_by_the_noise_of_the_text_are_accepted_more_often_than_the_lik
 {
     (void)state;
     static const struct {
-        float temperature;
-        double least_points;
-    } cases[] = {{0.7f, LEAST_POINTS_COOL}, {1.0f, LEAST_POINTS_WARM}};
+        struct mtp_sampling sampling;
+        double least_points; /* by which they win */
+    } cases[] = {
+        {{.temperature = 0.7f, .top_p = 1.0f, .seed = 3}, LEAST_POINTS_COOL},
+        {{.temperature = 1.0f, .top_p = 1.0f, .seed = 3}, LEAST_POINTS_WARM},
+        {{.temperature = 1.0f, .top_k = 40, .top_p = 0.9f, .seed = 3}, LEAST_POINTS_RANKED},
+    };
     mtp_model *model = fixture_model(REFERENCE_MODEL);
-    for (size_t i = 0; i < 2; i++) {
-        double likeliest = first_drafts_accepted(model, cases[i].temperature, true);
-        double shared = first_drafts_accepted(model, cases[i].temperature, false);
-        print_message("temperature %.1f: %.1f %% of first drafts by the text's noise, %.1f %% of likeliest\n",
-                      (double)cases[i].temperature, shared, likeliest);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct mtp_sampling *sampling = &cases[i].sampling;
+        double likeliest = first_drafts_accepted(model, sampling, true);
+        double shared = first_drafts_accepted(model, sampling, false);
+        print_message("temperature %.1f, top_k %d: %.1f %% of first drafts by the text's noise, %.1f %% of "
+                      "likeliest\n", (double)sampling->temperature, (int)sampling->top_k, shared, likeliest);
         assert_true(shared >= likeliest + cases[i].least_points);
     }
     mtp_model_close(model);
