@@ -58,8 +58,6 @@ const struct mtpgen_option mtpgen_own_options[] = {
                "drafts a step, 0 to 8; 3 if the model can; same text"),
     OWN_CUSTOM("--draft-head", "auto|full|N", GROUP_DRAFT, mtpgen_apply_draft_head,
                "draft among all ids, or the first N; auto; same text"),
-    OWN_SET("--draft-likeliest", GROUP_DRAFT, draft_likeliest,
-            "draft without the text's noise, to compare; same text"),
     OWN_CUSTOM("--strict", "[full|sample]", GROUP_DRAFT, mtpgen_apply_strict,
                "compare every step with a plain run; full"),
 
@@ -94,6 +92,8 @@ const struct mtpgen_option mtpgen_hidden_options[] = {
     { "--test-flip", "OP:STEP", GROUP_HIDDEN, KIND_TEXT,
       "flip one bit of what an operation gives at a step, for tests of --strict",
       SESSION(test_flip), 0, 0 },
+    OWN_SET("--draft-likeliest", GROUP_HIDDEN, draft_likeliest,
+            "draft the likeliest tokens, not by the text's noise, for measurement; same text"),
 };
 const size_t mtpgen_n_hidden_options =
     sizeof mtpgen_hidden_options / sizeof mtpgen_hidden_options[0];

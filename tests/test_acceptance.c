@@ -23,16 +23,16 @@
 #ifdef SANITIZED /* ten times slower: less of the same */
 enum { WINDOWS = 1, STRIDE = 8, ANCHOR_STEP = 4, MOST_POINTS = 5 };
 enum { GENERATED = 64, LEAST_PERCENT = 55 };
+enum { LEAST_POINTS_COOL = 0, LEAST_POINTS_WARM = 10, LEAST_POINTS_RANKED = 0 };
 #else
 enum { WINDOWS = 4, STRIDE = 2, ANCHOR_STEP = 1, MOST_POINTS = 1 };
 enum { GENERATED = 384, LEAST_PERCENT = 70 };
-#endif
-
-enum { DEPTHS = 3 };
-
 /* Points by which drafts with the text's noise must beat the likeliest ones: at 0.7, at 1.0, and at 1.0 where
  * top_k and top_p filter. */
 enum { LEAST_POINTS_COOL = 5, LEAST_POINTS_WARM = 15, LEAST_POINTS_RANKED = 10 };
+#endif
+
+enum { DEPTHS = 3 };
 
 static void demand(enum mtp_status status, const struct mtp_error *error)
 {
