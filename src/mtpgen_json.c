@@ -147,7 +147,7 @@ static json_t *options(const struct mtpgen_run *run)
     const struct mtp_sampling *sampling = &run->generation.sampling;
     const mtp_session *open = run->session;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o, s:b, s:b, s:b}",
+                     "s:o, s:b, s:b, s:b, s:b}",
                      "draft", drafts(&run->generation),
                      "draft_head_rows", whole(run->generation.draft_head_rows),
                      "strict", text(strict_word(session->strict)),
