@@ -284,12 +284,25 @@ struct moe_combine_args {
     int32_t n_rows;
 };
 
-/* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. */
+/* What a token is drawn by, beside its position (kernels/noise.h). */
+struct draw_noise {
+    uint64_t seed;
+    float temperature;            /* over 0 */
+    float min_p;                  /* 0 to 1: 0 lets every element take part */
+};
+
+/* dst[r] = index of the largest element, ties to the lowest; -0 counts as 0. Elements that are not finite are
+ * reported. Where noise is set it is the index of the largest noise_score(x[i], temperature, word of i) of
+ * the elements not below the largest + log(min_p): the draw by Gumbel-max at first[0] + offset + r, the
+ * row's position. */
 struct argmax_args {
     const float *x;               /* [n_rows][n] */
     int32_t *dst;
     size_t n;
     int32_t n_rows;
+    const struct draw_noise *noise; /* [1], or NULL */
+    const int32_t *first;         /* [1], where noise is set */
+    int32_t offset;
 };
 
 /* dst[r] = digest of row r: the sum modulo 2^64 over i of digest_mix(i, bits of x[r][i])

@@ -107,6 +107,7 @@ struct draft_pass {
     uint32_t first, n;      /* rows of the block's cache */
     uint32_t n_head;        /* ids to choose from; 0: keys and values only */
     uint32_t draft;         /* the number of the draft that comes out, from 0 */
+    bool drawn;             /* by the board's noise */
 };
 
 /* The rest of the block for the last row alone, and its draft. */
@@ -130,7 +131,10 @@ static void predict(struct pass p, const struct mtp_block *block, struct mtp_sta
     head.n_out = d->n_head;
     struct linear_input input = {p.backend, m->out, work->act, n, 1, quantised};
     linear(&input, &head, m->logits);
-    const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1};
+    /* Draft number i is to stand behind the drawn token and i drafts. */
+    const struct argmax_args argmax = {m->logits, m->top + d->draft, d->n_head, 1,
+                                       d->drawn ? &work->board->noise : NULL, &work->board->trunk_first,
+                                       1 + (int32_t)d->draft};
     p.ops->argmax(p.backend, &argmax);
 }
 
@@ -168,7 +172,8 @@ static enum mtp_status run_rows(mtp_session *s, const struct draft_pass *d, stru
     upload_rows(&p, d);
     p.backend->layer = (int32_t)p.h->n_layers + 1;
     uint64_t more = (uint64_t)d->n_head * (MTP_QUEUE_ROWS + 1) + hidden_place(s, d->hidden);
-    bool done = qwen35_pass_begin(&p, PASS_DRAFT, more << 4 | d->draft, d->n_head > 0 ? d->draft + 1 : 0);
+    more = more << 4 | (uint64_t)d->drawn << 3 | d->draft;
+    bool done = qwen35_pass_begin(&p, PASS_DRAFT, more, d->n_head > 0 ? d->draft + 1 : 0);
     while (!done) {
         chain_row(&p, d);
         join(&p, block, d->hidden);
@@ -206,7 +211,7 @@ static enum mtp_status run_parts(mtp_session *session, const struct draft_pass *
 enum mtp_status mtp_rows(mtp_session *session, const int32_t *tokens, const float *hidden,
                          uint32_t first, uint32_t n, uint32_t n_head, struct mtp_error *error)
 {
-    const struct draft_pass pass = {tokens, hidden, first, n, n_head, 0};
+    const struct draft_pass pass = {tokens, hidden, first, n, n_head, 0, false};
     return run_parts(session, &pass, error);
 }
 
@@ -297,21 +302,26 @@ enum mtp_status mtp_note(mtp_session *session, const int32_t *tokens, const floa
 }
 
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
-                          struct mtp_error *error)
+                          const struct draw_noise *noise, struct mtp_error *error)
 {
     struct mtp_state *m = session->mtp;
     uint32_t position = session->lengths[0];
     uint32_t first = position - 1 - m->skipped; /* row of the token that comes next */
-    *session->exchange.board = (struct step_board){(int32_t)position, (int32_t)first, 0, {token}};
+    *session->exchange.board = (struct step_board){
+        .trunk_first = (int32_t)position, .draft_first = (int32_t)first, .tokens = {token}};
+    if (noise != NULL)
+        session->exchange.board->noise = *noise;
     exchange_rotary_until(session, position + n + 1);
     enum mtp_status status = push(session, &token, m->last_hidden, 1, error);
     if (status != MTP_OK)
         return status;
-    status = mtp_rows(session, m->tokens, m->hidden, m->filled, m->n_queued, n_head, error);
+    const struct draft_pass caught_up = {m->tokens, m->hidden, m->filled, m->n_queued, n_head, 0,
+                                         noise != NULL};
+    status = run_parts(session, &caught_up, error);
     m->filled += m->n_queued;
     m->n_queued = 0;
     for (uint32_t i = 1; status == MTP_OK && i < n; i++) {
-        const struct draft_pass next = {NULL, m->out, first + i, 1, n_head, i};
+        const struct draft_pass next = {NULL, m->out, first + i, 1, n_head, i, noise != NULL};
         status = run_parts(session, &next, error);
     }
     return status;

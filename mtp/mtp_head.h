@@ -4,7 +4,7 @@
  * of position i, and predicts the token at position i + 2:
  *   c = eh_proj [rms(embedding(x_{i+1}), enorm); rms(h_i, hnorm)]       (embedding first)
  *   c -> the block (full attention over rows 0..i of its own cache, feed-forward)
- *   m = rms(c, head_norm);  draft = argmax(head m)
+ *   m = rms(c, head_norm);  draft = argmax(head m), or with noise where the text is drawn with it
  * Chaining feeds m in the place of the next hidden row. Rows whose token the trunk has read are
  * committed; they wait in a queue and are put through eh_proj, keys and values together with the next
  * row that is to draft ("catch-up": rows that do not draft need no attention). Nothing here can change
@@ -64,9 +64,11 @@ enum mtp_status mtp_catch_up(mtp_session *session, struct mtp_error *error);
 
 /* Drafts n tokens to follow `token`, which is to stand at the session's next position: they are left on
  * work.board behind it, for a chained pass (struct forward_batch). The queue is caught up in the first of the
- * passes. n_head rows of the head are read (ids 0..n_head-1). Does not wait for a device. */
+ * passes. n_head rows of the head are read (ids 0..n_head-1). Where noise is set each
+ * draft is drawn as the sampler would draw at its position from the draft's logits: by the same noise the two
+ * choose the same token more often than the target draws the likeliest one. Does not wait for a device. */
 enum mtp_status mtp_draft(mtp_session *session, int32_t token, uint32_t n, uint32_t n_head,
-                          struct mtp_error *error);
+                          const struct draw_noise *noise, struct mtp_error *error);
 /* The n drafts, for the host; waits for a device. */
 enum mtp_status mtp_drafts(mtp_session *session, uint32_t n, int32_t *drafts, struct mtp_error *error);
 

@@ -234,6 +234,8 @@ struct mtp_generation {
     struct mtp_sampling sampling;
     int32_t n_draft;          /* drafts a step: 0 (plain) .. MTP_MAX_DRAFT, or MTP_DRAFT_AUTO */
     uint32_t draft_head_rows; /* ids 0..n-1 only can be drafted; 0 = chosen by the library */
+    bool draft_likeliest;     /* drafts are the likeliest tokens, not drawn with the text's noise: for
+                               * measurement, fewer are accepted */
 };
 
 /* Called for every token in order with the position it takes. False stops: this token is the last

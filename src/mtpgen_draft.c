@@ -24,6 +24,7 @@ void mtpgen_choose_drafting(struct mtpgen_run *run)
     mtp_model_get_info(run->model, &info);
     generation->draft_head_rows =
         options->draft_head_rows < info.n_vocab ? options->draft_head_rows : info.n_vocab;
+    generation->draft_likeliest = options->draft_likeliest;
     run->session_options.draft = generation->n_draft != 0;
 }
 

@@ -147,7 +147,7 @@ static json_t *options(const struct mtpgen_run *run)
     const struct mtp_sampling *sampling = &run->generation.sampling;
     const mtp_session *open = run->session;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o, s:b, s:b, s:b}",
+                     "s:o, s:b, s:b, s:b, s:b}",
                      "draft", drafts(&run->generation),
                      "draft_head_rows", whole(run->generation.draft_head_rows),
                      "strict", text(strict_word(session->strict)),
@@ -167,7 +167,8 @@ static json_t *options(const struct mtpgen_run *run)
                      "device", text(open != NULL ? mtp_session_device_name(open) : NULL),
                      "isa", text(open != NULL ? mtp_session_isa_name(open) : NULL),
                      "ignore_eos", run->options->ignore_eos, "chat", run->options->chat,
-                     "fast", run->options->session.fast);
+                     "fast", run->options->session.fast,
+                     "draft_likeliest", run->generation.draft_likeliest);
 }
 
 static const char *stop_word(enum mtpgen_stop_reason stop)

@@ -92,6 +92,8 @@ const struct mtpgen_option mtpgen_hidden_options[] = {
     { "--test-flip", "OP:STEP", GROUP_HIDDEN, KIND_TEXT,
       "flip one bit of what an operation gives at a step, for tests of --strict",
       SESSION(test_flip), 0, 0 },
+    OWN_SET("--draft-likeliest", GROUP_HIDDEN, draft_likeliest,
+            "draft the likeliest tokens, not by the text's noise, for measurement; same text"),
 };
 const size_t mtpgen_n_hidden_options =
     sizeof mtpgen_hidden_options / sizeof mtpgen_hidden_options[0];

@@ -28,6 +28,7 @@ struct mtpgen_options {
     uint64_t seed;
     int32_t n_draft;                 /* 0..MTP_MAX_DRAFT, MTP_DRAFT_AUTO or MTPGEN_DRAFT_DEFAULT */
     uint32_t draft_head_rows;        /* 0: auto; UINT32_MAX: all */
+    bool draft_likeliest;            /* drafts without the text's noise */
     const char *trace_path;
     bool trace_logits;
     const char *report_path;

@@ -3,75 +3,38 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "kernels/fmath.h"
+#include "kernels/noise.h"
 
 /* ---- noise --------------------------------------------------------------------------------- */
 
 void sampler_philox(uint32_t words[4], const uint32_t counter[4], const uint32_t key[2])
 {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xd2511f53u * c0;
-        uint64_t p1 = (uint64_t)0xcd9e8d57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)p1;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9e3779b9u;
-        k1 += 0xbb67ae85u;
-    }
-    words[0] = c0;
-    words[1] = c1;
-    words[2] = c2;
-    words[3] = c3;
+    noise_philox(words, counter, key);
 }
-
-/* No noise is larger: -log of the smallest e below, 2^-33. */
-#define GUMBEL_MAX 22.875f
 
 float sampler_gumbel(uint32_t word)
 {
-    float e; /* -log(u), exponentially distributed */
-    if (word < 1u << 27) {
-        /* u is near 1, where 1 - v would lose the bits that tell large noises apart: with
-         * v = 1 - u < 2^-5, -log(1 - v) = v + v^2/2 + v^3/3 + ... */
-        float v = ((float)word + 0.5f) * 0x1p-32f;
-        float p = fmaf(v, 1.0f / 6.0f, 0.2f);
-        p = fmaf(p, v, 0.25f);
-        p = fmaf(p, v, 1.0f / 3.0f);
-        p = fmaf(p, v, 0.5f);
-        e = fmaf(p * v, v, v);
-    } else {
-        float u = ((float)~word + 0.5f) * 0x1p-32f;
-        e = -mtp_logf(u);
-    }
-    return -mtp_logf(e);
+    return noise_gumbel(word);
 }
 
 struct noise {
-    uint32_t key[2];
-    uint32_t counter[4];
+    uint64_t seed, position;
+    uint32_t block; /* words are those of ids 4 * block.. */
     uint32_t words[4];
 };
 
 static void noise_start(struct noise *noise, uint64_t seed, uint64_t position)
 {
-    noise->key[0] = (uint32_t)seed;
-    noise->key[1] = (uint32_t)(seed >> 32);
-    noise->counter[0] = UINT32_MAX; /* no block yet: ids / 4 stay below 2^30 */
-    noise->counter[1] = 0;
-    noise->counter[2] = (uint32_t)position;
-    noise->counter[3] = (uint32_t)(position >> 32);
+    *noise = (struct noise){seed, position, UINT32_MAX, {0}}; /* no block yet: ids / 4 stay below 2^30 */
 }
 
-static float noise_of(struct noise *noise, uint32_t id)
+static uint32_t word_of(struct noise *noise, uint32_t id)
 {
-    if (noise->counter[0] != id / 4) {
-        noise->counter[0] = id / 4;
-        sampler_philox(noise->words, noise->counter, noise->key);
+    if (noise->block != id / 4) {
+        noise->block = id / 4;
+        noise_words(noise->words, noise->seed, noise->position, noise->block);
     }
-    return sampler_gumbel(noise->words[id % 4]);
+    return noise->words[id % 4];
 }
 
 /* ---- ranking ------------------------------------------------------------------------------- */
@@ -209,9 +172,9 @@ struct draw {
 static void consider(struct draw *draw, float logit, uint32_t id)
 {
     float scaled = logit / draw->temperature;
-    if (logit < draw->least_logit || scaled + GUMBEL_MAX < draw->best_score)
+    if (logit < draw->least_logit || scaled + NOISE_GUMBEL_MAX < draw->best_score)
         return; /* filtered out, or beaten whatever its noise: saves most of the work */
-    float score = scaled + noise_of(&draw->noise, id);
+    float score = noise_score(logit, draw->temperature, word_of(&draw->noise, id));
     if (score > draw->best_score || (score == draw->best_score && id < draw->best_id)) {
         draw->best_score = score;
         draw->best_id = id;

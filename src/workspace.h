@@ -22,13 +22,14 @@ enum { MAX_STEP_ROWS = MTP_MAX_DRAFT + 1 };
 /* What a step's passes leave for each other, in the backend's memory. The host sets it when a step begins
  * and is told the tokens by the results of the pass that checks them. */
 struct step_board {
+    struct draw_noise noise;       /* that the drafts are drawn by, where they are drawn */
     int32_t trunk_first;           /* position of tokens[0] in the text, and... */
     int32_t draft_first;           /* ...row of the MTP block's cache that joins it */
     int32_t n_kept;                /* rows that stay, where the backend counts them */
     int32_t tokens[MAX_STEP_ROWS]; /* the drawn token, then its drafts */
 };
 /* The board lies before work.rows, so that both go to the backend by one call. */
-enum { BOARD_BYTES = 64 };
+enum { BOARD_BYTES = 128 };
 _Static_assert(sizeof(struct step_board) <= BOARD_BYTES, "the board fits its place");
 
 struct workspace {

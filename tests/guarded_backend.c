@@ -122,7 +122,7 @@ DEFINE_OPERATION(delta_net_replay, (MOVE_JOURNAL, M(state_from), M(state), M(mor
 DEFINE_OPERATION(mul_silu, (M(a), M(b), M(dst)))
 DEFINE_OPERATION(route, (M(logits), M(experts), M(weights), M(order), M(start)))
 DEFINE_OPERATION(moe_combine, (M(y), M(weights), M(shared), M(shared_gate), M(dst)))
-DEFINE_OPERATION(argmax, (M(x), M(dst)))
+DEFINE_OPERATION(argmax, (M(x), M(dst), M(noise), M(first), note_operand(b, (uint64_t)a.offset)))
 DEFINE_OPERATION(digest, (M(x), M(dst)))
 DEFINE_OPERATION(gather, (M(src), M(index), M(dst)))
 DEFINE_OPERATION(chain_rows, (M(tokens), M(first), M(rows)))

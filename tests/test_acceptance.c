@@ -23,9 +23,13 @@
 #ifdef SANITIZED /* ten times slower: less of the same */
 enum { WINDOWS = 1, STRIDE = 8, ANCHOR_STEP = 4, MOST_POINTS = 5 };
 enum { GENERATED = 64, LEAST_PERCENT = 55 };
+enum { LEAST_POINTS_COOL = 0, LEAST_POINTS_WARM = 10, LEAST_POINTS_RANKED = 0 };
 #else
 enum { WINDOWS = 4, STRIDE = 2, ANCHOR_STEP = 1, MOST_POINTS = 1 };
 enum { GENERATED = 384, LEAST_PERCENT = 70 };
+/* Points by which drafts with the text's noise must beat the likeliest ones: at 0.7, at 1.0, and at 1.0 where
+ * top_k and top_p filter. */
+enum { LEAST_POINTS_COOL = 5, LEAST_POINTS_WARM = 15, LEAST_POINTS_RANKED = 10 };
 #endif
 
 enum { DEPTHS = 3 };
@@ -161,10 +165,10 @@ static bool count_token(void *user, int32_t id, uint32_t position)
     return ++run->given < GENERATED;
 }
 
-static void generate(mtp_model *model, const json_t *prompt, struct mtp_draft_stats *stats)
+static void generate(mtp_model *model, const json_t *prompt, const struct mtp_generation *generation,
+                     struct mtp_draft_stats *stats)
 {
     const struct mtp_session_options options = {.n_ctx = 512, .n_threads = 1, .draft = true};
-    const struct mtp_generation generation = {.n_draft = 3};
     mtp_session *session = fixture_session(model, &options, 1);
     struct mtp_error error = {0};
     struct run run = {0};
@@ -172,7 +176,7 @@ static void generate(mtp_model *model, const json_t *prompt, struct mtp_draft_st
     int32_t *ids = fixture_ids(json_object_get(prompt, "tokens"), &n);
     demand(mtp_session_append(session, ids, n, &error), &error);
     while (run.given < GENERATED)
-        demand(mtp_session_step(session, &generation, count_token, &run, &error), &error);
+        demand(mtp_session_step(session, generation, count_token, &run, &error), &error);
     mtp_session_get_draft_stats(session, stats);
     free(ids);
     mtp_session_close(session);
@@ -191,7 +195,7 @@ static void generation_accepts_drafts_as_often_as_llama_cpp(void **state)
         const json_t *prompt = json_array_get(prompts, p);
         const json_t *theirs = json_object_get(prompt, "llama_cpp_mtp3");
         struct mtp_draft_stats stats;
-        generate(model, prompt, &stats);
+        generate(model, prompt, &(struct mtp_generation){.n_draft = 3}, &stats);
         print_message("prompt %zu: %3d of %3d, llama.cpp %3d of %3d\n", p + 1, (int)stats.accepted,
                       (int)stats.drafted,
                       (int)json_integer_value(json_object_get(theirs, "accepted")),
@@ -206,11 +210,54 @@ static void generation_accepts_drafts_as_often_as_llama_cpp(void **state)
     mtp_model_close(model);
 }
 
+/* First drafts accepted, per cent. */
+static double first_drafts_accepted(mtp_model *model, const struct mtp_sampling *sampling, bool likeliest)
+{
+    const struct mtp_generation generation = {.sampling = *sampling,
+                                              .n_draft = 1,
+                                              .draft_head_rows = model->hparams.n_vocab,
+                                              .draft_likeliest = likeliest};
+    json_t *prompts = fixture_json("tests/golden/ref-qwen35moe.reference.json");
+    double accepted = 0.0, compared = 0.0;
+    for (size_t p = 0; p < json_array_size(prompts); p++) {
+        struct mtp_draft_stats stats;
+        generate(model, json_array_get(prompts, p), &generation, &stats);
+        accepted += (double)stats.accepted_at[0];
+        compared += (double)stats.compared_at[0];
+    }
+    json_decref(prompts);
+    return 100.0 * accepted / compared;
+}
+
+static void drafts_by_the_noise_of_the_text_are_accepted_more_often_than_the_likeliest(void **state)
+{
+    (void)state;
+    static const struct {
+        struct mtp_sampling sampling;
+        double least_points; /* by which they win */
+    } cases[] = {
+        {{.temperature = 0.7f, .top_p = 1.0f, .seed = 3}, LEAST_POINTS_COOL},
+        {{.temperature = 1.0f, .top_p = 1.0f, .seed = 3}, LEAST_POINTS_WARM},
+        {{.temperature = 1.0f, .top_k = 40, .top_p = 0.9f, .seed = 3}, LEAST_POINTS_RANKED},
+    };
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct mtp_sampling *sampling = &cases[i].sampling;
+        double likeliest = first_drafts_accepted(model, sampling, true);
+        double shared = first_drafts_accepted(model, sampling, false);
+        print_message("temperature %.1f, top_k %d: %.1f %% of first drafts by the text's noise, %.1f %% of "
+                      "likeliest\n", (double)sampling->temperature, (int)sampling->top_k, shared, likeliest);
+        assert_true(shared >= likeliest + cases[i].least_points);
+    }
+    mtp_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drafts_agree_with_the_trunk_on_held_out_text_as_often_as_in_torch),
         cmocka_unit_test(generation_accepts_drafts_as_often_as_llama_cpp),
+        cmocka_unit_test(drafts_by_the_noise_of_the_text_are_accepted_more_often_than_the_likeliest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

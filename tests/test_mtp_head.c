@@ -10,6 +10,7 @@
 
 #include "model_fixture.h"
 #include "mtp/mtp_head.h"
+#include "sampler.h"
 
 #define MODELS "tests/golden/models/"
 
@@ -65,7 +66,7 @@ static void draft(mtp_session *session, int32_t token, uint32_t n, int32_t *draf
 {
     struct mtp_error error = {0};
     uint32_t n_head = session->model->hparams.n_vocab;
-    demand(mtp_draft(session, token, n, n_head, &error), &error);
+    demand(mtp_draft(session, token, n, n_head, NULL, &error), &error);
     demand(mtp_drafts(session, n, drafts, &error), &error);
 }
 
@@ -395,6 +396,37 @@ static void after_steps_with_drafts_everything_is_as_if_the_text_had_been_read(v
     mtp_model_close(model);
 }
 
+/* Each draft is what the sampler draws from the block's logits where the draft is to stand. */
+static void drafts_are_drawn_as_the_sampler_would_at_their_positions(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    uint32_t n_head = model->hparams.n_vocab / 2;
+    int32_t ids[40];
+    uint32_t likeliest = 0;
+    fixture_random_ids(ids, 40, model->hparams.n_vocab, 7);
+    for (uint32_t n = 1; n <= MTP_MAX_DRAFT; n++) {
+        const struct mtp_sampling sampling = {.temperature = 1.0f, .top_p = 1.0f,
+                                              .min_p = n % 2 == 0 ? 0.0f : 0.02f,
+                                              .seed = (uint64_t)n << 32 | 5};
+        const struct draw_noise noise = {sampling.seed, sampling.temperature, sampling.min_p};
+        mtp_session *session = drafting_session(model);
+        struct mtp_error error = {0};
+        int32_t drafts[MTP_MAX_DRAFT], drawn, first;
+        append(session, ids, 20 + n);
+        demand(mtp_draft(session, ids[39], n, n_head, &noise, &error), &error);
+        demand(mtp_drafts(session, n, drafts, &error), &error);
+        demand(sampler_draw(session->mtp->logits, n_head, &sampling, 20 + n + n, &drawn, &error), &error);
+        assert_int_equal(drafts[n - 1], drawn);
+        demand(sampler_draw(session->mtp->logits, n_head, &(struct mtp_sampling){.top_p = 1.0f}, 0, &first,
+                            &error), &error);
+        likeliest += drawn == first;
+        mtp_session_close(session);
+    }
+    assert_true(likeliest < MTP_MAX_DRAFT);
+    mtp_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +436,7 @@ int main(void)
         cmocka_unit_test(the_block_reads_a_prompt_the_same_in_any_chunking),
         cmocka_unit_test(skipped_rows_close_up),
         cmocka_unit_test(a_chain_feeds_each_draft_with_the_block_s_own_output),
+        cmocka_unit_test(drafts_are_drawn_as_the_sampler_would_at_their_positions),
         cmocka_unit_test(after_steps_with_drafts_everything_is_as_if_the_text_had_been_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,8 +71,10 @@ static void every_golden_model_is_proven(void **state)
 static void sampling_is_proven_too(void **state)
 {
     (void)state;
-    for (int32_t depth = 0; depth <= 4; depth += 2)
-        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, &warm, depth, RUN_LENGTH(48));
+    static const struct mtp_sampling unfiltered = {.temperature = 1.0f, .top_p = 1.0f, .seed = 12};
+    for (int32_t depth = 0; depth <= MTP_MAX_DRAFT; depth++)
+        proven(REFERENCE_MODEL, (struct mtp_session_options){0}, depth % 2 == 0 ? &warm : &unfiltered, depth,
+               RUN_LENGTH(48));
 }
 
 static void a_spot_check_checks_one_step_in_sixteen(void **state)

@@ -83,13 +83,27 @@ static uint32_t head_rows(const struct step *step)
     return asked < n_vocab ? asked : n_vocab;
 }
 
+/* Whether the drafts are drawn by the target's noise: where the sampler uses any. Of its filters min_p is
+ * the one that needs no ranking; it stands in for top_k and top_p too (docs/performance.md). */
+static bool draft_noise(const struct mtp_generation *g, struct draw_noise *noise)
+{
+    const struct mtp_sampling *s = &g->sampling;
+    bool ranked = s->top_k > 0 || s->top_p < 1.0f;
+    float min_p = ranked && s->min_p < 0.05f ? 0.05f : s->min_p;
+    *noise = (struct draw_noise){s->seed, s->temperature, min_p};
+    return s->temperature > 0.0f && s->top_k != 1 && s->top_p > 0.0f && !g->draft_likeliest;
+}
+
 static enum mtp_status draft(struct step *step, uint32_t n)
 {
     struct mtp_step_record *record = &step->record;
     if (n == 0)
         return MTP_OK;
     fp_control saved = fp_control_enter();
-    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), step->error);
+    struct draw_noise noise;
+    bool drawn = draft_noise(step->generation, &noise);
+    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL,
+                                       step->error);
     fp_control_leave(saved);
     record->n_drafts = n;
     return status;

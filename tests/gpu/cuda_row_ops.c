@@ -1,6 +1,7 @@
 /* cuda_row_ops.c - operations on rows by themselves, on the GPU and by the definition. */
 #include <stdlib.h>
 
+#include "kernels/noise.h"
 #include "kernels/types.h"
 #include "tests/gpu/cuda_ops.h"
 #include "tests/op_inputs.h"
@@ -195,6 +196,46 @@ void moe_combine_cases(struct two_backends *t, const struct model_sizes *m, int3
     }
 }
 
+static void draw(struct two_backends *t, const float *logits, size_t n, int32_t n_rows,
+                 struct draw_noise noise, int32_t first)
+{
+    enum { OFFSET = 3 };
+    first -= OFFSET;
+    struct array x = copied(t, logits, (size_t)n_rows * n * sizeof *logits);
+    struct array by = copied(t, &noise, sizeof noise), at = copied(t, &first, sizeof first);
+    struct array dst = unset(t, (size_t)n_rows * 4);
+    for (int s = 0; s < N_SIDES; s++)
+        t->side[s]->ops->argmax(t->side[s], &(struct argmax_args){x.at[s], dst.at[s], n, n_rows, by.at[s],
+                                                                  at.at[s], OFFSET});
+    compare(t, "draws", &dst, 4, 1);
+    end_case(t);
+}
+
+/* Draws by noise: any logits at some temperature, and logits that undo the noise but for its last bits. */
+static void draw_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed,
+                       enum kind_of_float kind)
+{
+    static const float temperatures[] = {1.0f, 0.3f, 1000.0f, 0.001f, 0.7f};
+    size_t n = m->n_vocabulary, which = (seed + (uint64_t)kind) % 5;
+    struct draw_noise noise = {seed << 33 | seed, temperatures[which], seed % 2 == 0 ? 0.0f : 0.05f};
+    int32_t first = (int32_t)(seed * 40009 % 262144) + 3;
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, kind %d, temperature %g, min_p %g", m->name,
+               (int)n_rows, n, (int)kind, (double)noise.temperature, (double)noise.min_p);
+    struct array x = floats(t, (size_t)n_rows * n, kind);
+    draw(t, x.at[CPU], n, n_rows, noise, first);
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu, noise undone", m->name, (int)n_rows, n);
+    float *undone = need((size_t)n_rows * n * sizeof *undone);
+    noise.temperature = 1.0f, noise.min_p = 0.0f;
+    for (size_t i = 0; i < (size_t)n_rows * n; i++) {
+        uint32_t words[4];
+        noise_words(words, noise.seed, (uint64_t)first + i / n, (uint32_t)(i % n / 4));
+        uint32_t near = f32_bits(-noise_gumbel(words[i % n % 4])) - 1 + next_below(&t->numbers, 3);
+        undone[i] = f32_from_bits(near);
+    }
+    draw(t, undone, n, n_rows, noise, first);
+    free(undone);
+}
+
 void argmax_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
 {
     size_t n = m->n_vocabulary;
@@ -212,6 +253,7 @@ void argmax_cases(struct two_backends *t, const struct model_sizes *m, int32_t n
                                     &(struct argmax_args){x.at[s], dst.at[s], n, n_rows});
         compare(t, "indices", &dst, 4, 1);
         end_case(t);
+        draw_cases(t, m, n_rows, seed, (enum kind_of_float)kind);
     }
 }
 
