@@ -230,10 +230,17 @@ void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase 
 
 enum { MTP_MAX_DRAFT = 8, MTP_DRAFT_AUTO = -1 };
 
+/* Where drafts come from: the MTP block of the model, or what followed where the last tokens of the text
+ * stood before. */
+enum mtp_draft_source { MTP_DRAFT_HEAD = 0, MTP_DRAFT_NGRAM = 1 };
+enum { MTP_DRAFT_SOURCES = 2 };
+
 struct mtp_generation {
     struct mtp_sampling sampling;
     int32_t n_draft;          /* drafts a step: 0 (plain) .. MTP_MAX_DRAFT, or MTP_DRAFT_AUTO */
     uint32_t draft_head_rows; /* ids 0..n-1 only can be drafted; 0 = chosen by the library */
+    unsigned draft_sources;   /* bits 1 << enum mtp_draft_source; 0 = the MTP block, else n-grams. With a
+                               * number of drafts and both, n-grams where four last tokens are found */
 };
 
 /* Called for every token in order with the position it takes. False stops: this token is the last
