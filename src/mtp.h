@@ -132,7 +132,7 @@ struct mtp_session_options {
     enum mtp_kv_type kv_type;
     enum mtp_moe_mode moe_mode;
     enum mtp_isa isa;
-    bool draft;           /* keep the MTP block's state, so that steps can draft with it */
+    bool draft;           /* keep what steps need to draft: the MTP block's state, the state twice */
     enum mtp_strict_mode strict;
     const char *test_flip; /* tests only: "operation:step" flips one bit there, NULL = off */
     mtp_progress_fn progress;
@@ -271,8 +271,20 @@ struct mtp_draft_stats {
     /* Drafts at depth i + 1 that mattered: proposed, all before them accepted, the text not ended.
      * accepted_at[i] / compared_at[i] is the conditional acceptance. */
     uint64_t compared_at[MTP_MAX_DRAFT];
+    struct mtp_source_stats {                /* the same of one source of drafts */
+        uint64_t steps, drafted, accepted;
+        uint64_t compared_at[MTP_MAX_DRAFT], accepted_at[MTP_MAX_DRAFT];
+    } by_source[MTP_DRAFT_SOURCES];
 };
 void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats);
+
+/* Seconds that a pass over a token and i drafts is expected to take now, and i drafts of the MTP block, by
+ * those timed so far and by lines between and beyond them; 0: nothing is known. */
+enum { MTP_COSTS = MTP_MAX_DRAFT };
+struct mtp_draft_costs {
+    double pass_seconds[MTP_COSTS], draft_seconds[MTP_COSTS];
+};
+void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs);
 
 struct mtp_strict_report {
     enum mtp_strict_mode mode;

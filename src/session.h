@@ -48,9 +48,10 @@ struct mtp_session {
     uint64_t rows, passes;
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
-    struct mtp_state *mtp;              /* sessions that draft, else NULL (mtp/mtp_head.h) */
+    struct mtp_state *mtp;              /* sessions that draft with the MTP block, else NULL (mtp/mtp_head.h) */
     struct mtp_draft_stats stats;
     struct draft_policy *policy;        /* mtp/draft_policy.h */
+    struct ngram *ngram;                /* the text so far, in sessions that draft (mtp/ngram.h) */
     struct strict *strict;              /* the check against a shadow session, or NULL (verify/strict.h) */
     float *first_row;                   /* [n_vocab] for observers of steps */
     mtp_step_fn on_step;
