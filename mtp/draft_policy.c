@@ -39,6 +39,9 @@ static const double outside_decay = 0.98, outside_most = 0.04;
  * step: a step interrupted is no measure. */
 static const double following = 0.1, jump = 0.25;
 
+/* What a row more takes, of a pass of one row, before any other was timed. */
+static const double assumed_slope = 0.1;
+
 /* Passes of one number of rows, or of drafts. */
 struct way {
     double seconds[SAMPLES]; /* by the index of their time; the median is taken */
@@ -157,8 +160,10 @@ static double seconds_of(const struct costs *costs, uint32_t n)
     if (at[1] == MOST_WAYS)
         return 0.0;
     double last = costs->ways[at[1]].median;
-    if (at[1] == n || at[0] == MOST_WAYS)
+    if (at[1] == n)
         return costs->index * last;
+    if (at[0] == MOST_WAYS) /* the first trial is not to be of the most there is */
+        return costs->index * last * (1.0 + assumed_slope * ((double)n - (double)at[1]));
     double slope = (last - costs->ways[at[0]].median) / (double)(at[1] - at[0]);
     double seconds = last + (slope > 0.0 ? slope : 0.0) * ((double)n - (double)at[1]);
     return costs->index * (seconds > 0.0 ? seconds : last);

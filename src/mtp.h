@@ -143,6 +143,8 @@ struct mtp_session_options {
      * text; the promise above then does not hold. On the CPU it changes nothing. Not with strict, and not
      * to be recorded (mtp_trace_create). mtp_counters says how many products were not exact. */
     bool fast;
+    bool measure_passes;  /* with draft: time some passes now, for a tenth of a second, so that MTP_DRAFT_AUTO
+                           * need not find out; not with strict or profile */
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
                                  const struct mtp_session_options *options,

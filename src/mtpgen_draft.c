@@ -31,6 +31,7 @@ void mtpgen_choose_drafting(struct mtpgen_run *run)
     generation->draft_head_rows =
         options->draft_head_rows < info.n_vocab ? options->draft_head_rows : info.n_vocab;
     run->session_options.draft = generation->n_draft != 0;
+    run->session_options.measure_passes = generation->n_draft == MTP_DRAFT_AUTO;
 }
 
 void mtpgen_gather(struct mtpgen_run *run)

@@ -251,6 +251,6 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     REFUSED("--list-devices", NULL, "--device cuda takes the first one"),
     REFUSED("--host, --port, --api-key", "X", "there is no server; use -p, -f or --chat"),
     REFUSED("--lookup-cache-static, -lcs, --lookup-cache-dynamic, -lcd", "FILE",
-            "drafting by look-up is not offered; see --mtp-model"),
+            "drafting by look-up is of the text so far alone; see --draft-source"),
 };
 const size_t mtpgen_n_llama_options = sizeof mtpgen_llama_options / sizeof mtpgen_llama_options[0];

@@ -11,6 +11,7 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
+#include "mtp/draft_costs.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
 #include "mtp/ngram.h"
@@ -126,6 +127,9 @@ static enum mtp_status open_on(mtp_session **out, mtp_model *model, const struct
         mtp_session_close(s);
         return status;
     }
+    /* A profile would show it, and what a strict step takes says nothing. */
+    if (s->options.measure_passes && s->options.draft && !s->options.profile && !s->instrumented)
+        draft_costs_measure(s);
     *out = s;
     return MTP_OK;
 }

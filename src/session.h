@@ -46,6 +46,7 @@ struct mtp_session {
     bool gpu_there;                     /* ...though a device or driver is there */
     bool broken;                        /* a fault left the state undefined */
     uint64_t rows, passes;
+    uint64_t uncounted_reads, uncounted_rows; /* of experts, by passes that were timed at the start */
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
     struct mtp_state *mtp;              /* sessions that draft with the MTP block, else NULL (mtp/mtp_head.h) */

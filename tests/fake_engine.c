@@ -256,6 +256,12 @@ void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_st
     *stats = fake.stats;
 }
 
+void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs)
+{
+    (void)session;
+    memset(costs, 0, sizeof *costs);
+}
+
 void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict_report *report)
 {
     (void)session;
