@@ -39,7 +39,8 @@ static void add_source(struct mtp_source_stats *sum, const struct mtp_source_sta
     }
 }
 
-double acceptance_fixed_rate(const struct mtp_draft_stats *stats, const struct mtp_draft_costs *costs, uint32_t n)
+double acceptance_fixed_rate(const struct mtp_draft_stats *stats, const struct mtp_draft_costs *costs,
+                             uint32_t n)
 {
     const struct mtp_source_stats *head = &stats->by_source[MTP_DRAFT_HEAD];
     double tokens = 1.0, all = 1.0, share = (double)NAN;
@@ -78,8 +79,9 @@ void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *l
 
 bool acceptance_looks_broken(const struct mtp_draft_stats *stats)
 {
-    return stats->drafted >= ACCEPTANCE_ENOUGH_DRAFTS &&
-           stats->accepted * 100 < stats->drafted * ACCEPTANCE_LEAST_PERCENT;
+    const struct mtp_source_stats *others = &stats->by_source[MTP_DRAFT_NGRAM];
+    uint64_t drafted = stats->drafted - others->drafted, accepted = stats->accepted - others->accepted;
+    return drafted >= ACCEPTANCE_ENOUGH_DRAFTS && accepted * 100 < drafted * ACCEPTANCE_LEAST_PERCENT;
 }
 
 uint32_t acceptance_bar(uint64_t count, uint64_t highest, uint32_t most)

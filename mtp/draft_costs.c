@@ -69,6 +69,10 @@ static enum mtp_status draft(mtp_session *s, uint32_t n, uint32_t number, struct
     fp_control_leave(saved);
     if (status == MTP_OK)
         status = mtp_drafts(s, 1, drafts, error);
+    if (s->backend->ops->fault(s->backend).found) { /* passes of the trunk may follow only a look */
+        s->backend->ops->clear_fault(s->backend);
+        status = MTP_ERR_NUMERIC;
+    }
     s->lengths[0] = 0;
     m->filled = m->n_queued = m->skipped = 0;
     return status;

@@ -1,5 +1,5 @@
-/* draft_costs.h - what passes take, found out before the first step: `--draft auto` then chooses well from the
- * first token on. */
+/* draft_costs.h - what passes take, found out before the first step: `--draft auto` then chooses well from
+ * the first token on. */
 #ifndef MTP_MTP_DRAFT_COSTS_H
 #define MTP_MTP_DRAFT_COSTS_H
 

@@ -14,7 +14,7 @@ enum { PROBE_TOKENS = 128, PROBE_SELDOM = 512 };
 static const double wins_by_far = 1.3;
 
 /* Drafting must promise so much more than plain steps to begin, and to go on: estimates are noisy. */
-static const double gain_to_begin = 1.02, gain_to_go_on = 1.0;
+static const double gain_to_begin = 1.015, gain_to_go_on = 1.0;
 
 /* Observations that an acceptance remembers, those that the position before counts for, and what is left
  * of the memory after a step that told nothing. */
@@ -23,13 +23,14 @@ static const double most_weight = 40.0, least_weight = 4.0, weight_before = 3.0,
 /* Before any observation. A longer match is likelier to go on as before. */
 static const double assumed_of_head = 0.7, assumed_of_match[NGRAM_LENGTHS] = {0.7, 0.5, 0.3};
 
-/* While plain steps win, a trial is paid from an account: in plain steps, what it begins with, what every
- * plain step adds, and the most it holds of what drafts have gained. A text of 256 tokens then loses at
- * most 1 %, a longer one less. */
+/* While plain steps win, a trial is paid from an account, counted in plain steps: what it begins with, what
+ * every plain step adds, the most it holds of what drafts have gained, and how deep drafts that were thought
+ * to win, and trials, may bring it into debt. A trial whose drafts were all right goes on for less, a draft
+ * deeper. No trial is cheaper than least_cost: estimates near a tie are noise. tests/test_draft_policy.c has
+ * what comes of these numbers: at most 1 % is lost. */
+static const double account_first = 0.2, account_step = 0.003, account_most = 2.5,
+                    account_least = -0.1, account_debt = -2.0;
 static const double needed_to_go_on = 0.8, least_cost = 0.1;
-static const double account_first = 0.2, account_step = 0.004, account_most = 2.5,
-                    account_least = -0.2,
-                    account_debt = -2.0;
 
 /* A token outside the part ends the run of accepted drafts, which costs about as much as reading half of
  * a small model's head in three steps saves (docs/performance.md, "The draft head"). */
@@ -243,8 +244,8 @@ static struct draft_choice best_drafts(const struct draft_policy *policy, const 
     if (offer->head)
         improve(policy, &policy->of_head, MTP_DRAFT_HEAD, offer->most, &best, &rate);
     if (offer->matched >= NGRAM_SHORTEST)
-        improve(policy, &policy->of_match[NGRAM_LONGEST - offer->matched], MTP_DRAFT_NGRAM, offer->most, &best,
-                &rate);
+        improve(policy, &policy->of_match[NGRAM_LONGEST - offer->matched], MTP_DRAFT_NGRAM, offer->most,
+                &best, &rate);
     *gain = rate / plain;
     return best;
 }
@@ -336,7 +337,8 @@ void draft_policy_foretold(struct draft_policy *policy, uint32_t matched, const 
 
 /* What the step has gained over plain ones goes to the account, or comes from it: by what such steps take,
  * not by what this one took, which may have been interrupted. */
-static void book(struct draft_policy *policy, const struct draft_outcome *outcome, double expected_cost)
+static void book(struct draft_policy *policy, const struct draft_outcome *outcome,
+                 double expected_cost)
 {
     double plain = draft_policy_pass_seconds(policy, 0), gained = account_step;
     double seconds = draft_policy_pass_seconds(policy, outcome->n_drafts) + outcome->catch_up_seconds;

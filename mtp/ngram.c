@@ -131,12 +131,16 @@ static uint32_t copy(const struct ngram *ngram, uint32_t at, int32_t next, uint3
 {
     for (uint32_t i = 0; i < most; i++) {
         uint32_t from = at + i;
-        drafts[i] = from < ngram->n ? ngram->text[from] : from == ngram->n ? next : drafts[from - ngram->n - 1];
+        if (from < ngram->n)
+            drafts[i] = ngram->text[from];
+        else
+            drafts[i] = from == ngram->n ? next : drafts[from - ngram->n - 1];
     }
     return most;
 }
 
-uint32_t ngram_draft(const struct ngram *ngram, int32_t next, uint32_t most, int32_t *drafts, uint32_t *matched)
+uint32_t ngram_draft(const struct ngram *ngram, int32_t next, uint32_t most, int32_t *drafts,
+                     uint32_t *matched)
 {
     int32_t end[NGRAM_LONGEST];
     uint32_t n = ngram->n < NGRAM_LONGEST - 1 ? ngram->n : NGRAM_LONGEST - 1;

@@ -49,7 +49,7 @@ struct mtp_session {
     uint64_t uncounted_reads, uncounted_rows; /* of experts, by passes that were timed at the start */
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
-    struct mtp_state *mtp;              /* sessions that draft with the MTP block, else NULL (mtp/mtp_head.h) */
+    struct mtp_state *mtp;              /* sessions that draft, of models that can (mtp/mtp_head.h) */
     struct mtp_draft_stats stats;
     struct draft_policy *policy;        /* mtp/draft_policy.h */
     struct ngram *ngram;                /* the text so far, in sessions that draft (mtp/ngram.h) */
