@@ -1,5 +1,6 @@
 /* ngram.c - see ngram.h. For every length an index by hash: the latest place behind which those tokens end,
- * and for each place the one before it with the same hash. Hashes only lead to places; tokens are compared. */
+ * and for each place the one before it with the same hash. Hashes only lead to places; tokens are
+ * compared. */
 #include "ngram.h"
 
 #include <stdbool.h>
