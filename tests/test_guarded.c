@@ -101,7 +101,7 @@ static void a_device_that_fails_ends_the_run_with_its_sentence(void **state)
         assert_string_equal(run.error.message, "the device has left");
         assert_int_equal(mtp_session_append(session, prompt.ids, 1, &run.error), MTP_ERR_DEVICE);
         run.most = run.n + 1; /* a token that would be drawn from what is there already */
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, 0});
         assert_int_equal(run.status, MTP_ERR_DEVICE);
         device.failed = NULL;
         mtp_session_close(session);
