@@ -28,6 +28,32 @@ static uint64_t chain(uint64_t before, uint64_t digest)
     return before * 0x9e3779b97f4a7c15u + digest;
 }
 
+static void add_source(struct mtp_source_stats *sum, const struct mtp_source_stats *later)
+{
+    sum->steps += later->steps;
+    sum->drafted += later->drafted;
+    sum->accepted += later->accepted;
+    for (int i = 0; i < MTP_MAX_DRAFT; i++) {
+        sum->compared_at[i] += later->compared_at[i];
+        sum->accepted_at[i] += later->accepted_at[i];
+    }
+}
+
+double acceptance_fixed_rate(const struct mtp_draft_stats *stats, const struct mtp_draft_costs *costs,
+                             uint32_t n)
+{
+    const struct mtp_source_stats *head = &stats->by_source[MTP_DRAFT_HEAD];
+    double tokens = 1.0, all = 1.0, share = (double)NAN;
+    for (uint32_t i = 0; i < n; i++) {
+        if (head->compared_at[i] > 0)
+            share = ratio(head->accepted_at[i], head->compared_at[i]);
+        all *= share;
+        tokens += all;
+    }
+    double seconds = n < MTP_COSTS ? costs->pass_seconds[n] + costs->draft_seconds[n] : 0.0;
+    return seconds > 0.0 ? tokens / seconds : (double)NAN;
+}
+
 void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *later)
 {
     sum->steps += later->steps;
@@ -43,6 +69,8 @@ void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *l
         sum->histogram[i] += later->histogram[i];
         sum->width_steps[i] += later->width_steps[i];
     }
+    for (int i = 0; i < MTP_DRAFT_SOURCES; i++)
+        add_source(&sum->by_source[i], &later->by_source[i]);
     sum->draft_seconds += later->draft_seconds;
     sum->verify_seconds += later->verify_seconds;
     sum->commit_seconds += later->commit_seconds;
@@ -51,8 +79,9 @@ void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *l
 
 bool acceptance_looks_broken(const struct mtp_draft_stats *stats)
 {
-    return stats->drafted >= ACCEPTANCE_ENOUGH_DRAFTS &&
-           stats->accepted * 100 < stats->drafted * ACCEPTANCE_LEAST_PERCENT;
+    const struct mtp_source_stats *others = &stats->by_source[MTP_DRAFT_NGRAM];
+    uint64_t drafted = stats->drafted - others->drafted, accepted = stats->accepted - others->accepted;
+    return drafted >= ACCEPTANCE_ENOUGH_DRAFTS && accepted * 100 < drafted * ACCEPTANCE_LEAST_PERCENT;
 }
 
 uint32_t acceptance_bar(uint64_t count, uint64_t highest, uint32_t most)

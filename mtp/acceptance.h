@@ -22,6 +22,11 @@ void acceptance_compute(struct acceptance *out, const struct mtp_draft_stats *st
  * session has that session's digest. */
 void acceptance_add(struct mtp_draft_stats *sum, const struct mtp_draft_stats *later);
 
+/* Tokens a second that steps with n drafts of the MTP block each would have given: by the acceptance counted
+ * (deeper than any draft, that of the deepest) and by what passes and drafts take. NaN: cannot be told. */
+double acceptance_fixed_rate(const struct mtp_draft_stats *stats, const struct mtp_draft_costs *costs,
+                             uint32_t n);
+
 /* Enough drafts to judge, and so few accepted that the head cannot belong to the model. */
 bool acceptance_looks_broken(const struct mtp_draft_stats *stats);
 

@@ -2,53 +2,96 @@
 #include "draft_policy.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* At the start plain steps are timed, the first of them in cold caches. Depths not timed yet are taken to
- * cost what the step before added. */
-enum { FIRST_PLAIN = 8, SAMPLES = 9 };
+/* Where no pass was timed before the first step, plain steps are, the first of them in cold caches. Once a
+ * way is known, one step in SELDOM replaces a sample: the index follows what changes meanwhile. */
+enum { FIRST_PLAIN = 8, SAMPLES = 9, SELDOM = 8 };
 
-/* While plain steps win, drafts are tried after FIRST_TRIAL tokens, then ever less often: a trial that
- * fails costs two or three plain steps, and a short text has few. While drafts win, plain steps are timed
- * as often as once in PROBE_TOKENS, in turn with a draft more. A trial of drafts goes on, deeper with every
- * step, while they are all accepted, so that a change of text shows within some steps and no depth is
- * judged untried. */
-enum {
-    FIRST_TRIAL = 32,
-    PROBE_TOKENS = 64,
-    PROBE_SELDOM = 256,
-    PROBE_LEAST_OFTEN = 512,
-    PROBE_STEPS = 8,
-    PROBE_PLAIN = 2
-};
+/* While drafts win, a plain step and a draft more are timed in turn, after so many tokens; more seldom where
+ * they win by far. */
+enum { PROBE_TOKENS = 128, PROBE_SELDOM = 512 };
+static const double wins_by_far = 1.3;
 
-/* Weight of the newest draft in the acceptance of its depth, and what is assumed before any. */
-static const double newest = 0.1, assumed_acceptance = 0.7;
+/* Drafting must promise so much more than plain steps to begin, and to go on: estimates are noisy. */
+static const double gain_to_begin = 1.015, gain_to_go_on = 1.0;
 
-/* Drafting must promise so much more than plain steps: estimates are noisy, and a tie is not worth it. */
-static const double least_gain = 1.05;
+/* Observations that an acceptance remembers, those that the position before counts for, and what is left
+ * of the memory after a step that told nothing. */
+static const double most_weight = 40.0, least_weight = 4.0, weight_before = 3.0, forgetting = 0.98;
+
+/* Before any observation. A longer match is likelier to go on as before. */
+static const double assumed_of_head = 0.7, assumed_of_match[NGRAM_LENGTHS] = {0.7, 0.5, 0.3};
+
+/* While plain steps win, a trial is paid from an account, counted in plain steps: what it begins with, what
+ * every plain step adds, the most it holds of what drafts have gained, and how deep drafts that were thought
+ * to win, and trials, may bring it into debt. A trial whose drafts were all right goes on for less, a draft
+ * deeper. No trial is cheaper than least_cost: estimates near a tie are noise. tests/test_draft_policy.c has
+ * what comes of these numbers: at most 1 % is lost. */
+static const double account_first = 0.2, account_step = 0.003, account_most = 2.5,
+                    account_least = -0.1, account_debt = -2.0;
+static const double needed_to_go_on = 0.8, least_cost = 0.1;
 
 /* A token outside the part ends the run of accepted drafts, which costs about as much as reading half of
  * a small model's head in three steps saves (docs/performance.md, "The draft head"). */
 static const double outside_decay = 0.98, outside_most = 0.04;
 
-/* Steps with one number of drafts. */
+/* The index of a table follows the time of what is well known by this share, and by no more than `jump` a
+ * step: a step interrupted is no measure. */
+static const double following = 0.1, jump = 0.25;
+
+/* What a row more takes, of a pass of one row, before any other was timed. */
+static const double assumed_slope = 0.1;
+
+/* Passes of one number of rows, or of drafts. */
 struct way {
-    double seconds[SAMPLES]; /* of the latest; the median is taken, a step interrupted is no measure */
-    uint32_t n;              /* timed, SAMPLES at most are kept */
+    double seconds[SAMPLES]; /* by the index of their time; the median is taken */
+    uint32_t n, seen;        /* samples taken, of so many steps */
     double median;
 };
 
-struct draft_policy {
-    struct way ways[AUTO_DRAFTS + 1]; /* by drafts */
-    double acceptance[AUTO_DRAFTS];   /* of the draft at this depth, those before it accepted */
-    uint32_t tokens;                  /* since the way not preferred was tried */
-    uint32_t interval;                /* tokens between trials of drafts */
-    uint32_t trial;                   /* steps of the trial under way */
-    bool deeper;                      /* the next trial is of a draft more, not of plain steps */
-    bool tried;                       /* drafts were tried */
-    uint32_t best;                    /* depth that promises most; 0 until is_ready */
-    double outside; /* decayed share of tokens given that lie outside the part */
+/* ways[0] of drafts takes no time. Ways not used for a while are kept in step by the index: a context that
+ * grows or a busy machine slows all of them. */
+enum { MOST_WAYS = AUTO_DRAFTS + 2 };
+struct costs {
+    struct way ways[MOST_WAYS];
+    uint32_t least; /* the first way there is */
+    double index;
 };
+
+/* Conditional acceptance by position, and how many recent observations are behind each. */
+struct chances {
+    double p[AUTO_DRAFTS], weight[AUTO_DRAFTS];
+    double assumed;
+};
+
+/* N-gram drafts whose tokens have not all come yet. */
+struct foretold {
+    int32_t drafts[AUTO_DRAFTS];
+    uint32_t n, next, matched;
+};
+
+struct draft_policy {
+    struct costs passes, drafts;
+    struct chances of_head, of_match[NGRAM_LENGTHS];
+    struct foretold foretold;
+    bool timed;            /* before the first step */
+    bool drafting;         /* drafts win */
+    bool tried;            /* the head has drafted */
+    uint32_t since_probe;  /* tokens */
+    bool probing, probe_deeper; /* this step is a probe; the next is of a draft more, not of a plain step */
+    uint32_t deeper;       /* drafts of the trial under way, all accepted so far */
+    double account;        /* plain steps that trials may cost */
+    double catch_up;       /* seconds of the last one */
+    double outside;        /* decayed share of tokens given that lie outside the part */
+};
+
+static void assume(struct chances *chances, double p)
+{
+    chances->assumed = p;
+    for (int i = 0; i < AUTO_DRAFTS; i++)
+        chances->p[i] = p;
+}
 
 enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
 {
@@ -56,13 +99,18 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
     session->policy = policy;
     if (policy == NULL)
         return mtp_fail_memory(error, "the draft policy", sizeof *policy);
-    for (int i = 0; i < AUTO_DRAFTS; i++)
-        policy->acceptance[i] = assumed_acceptance;
-    policy->interval = FIRST_TRIAL;
+    assume(&policy->of_head, assumed_of_head);
+    for (int i = 0; i < NGRAM_LENGTHS; i++)
+        assume(&policy->of_match[i], assumed_of_match[i]);
+    policy->passes.index = policy->drafts.index = 1.0;
+    policy->passes.least = 1;
+    policy->account = account_first;
     return MTP_OK;
 }
 
-static void time_way(struct way *way, double seconds)
+/* ---- what passes take -------------------------------------------------------------------- */
+
+static void add_sample(struct way *way, double seconds)
 {
     double sorted[SAMPLES];
     way->seconds[way->n++ % SAMPLES] = seconds;
@@ -73,71 +121,185 @@ static void time_way(struct way *way, double seconds)
             sorted[at] = sorted[at - 1];
         sorted[at] = way->seconds[i];
     }
-    way->median = sorted[n / 2];
+    way->median = sorted[(n - 1) / 2];
+}
+
+static bool is_known(const struct costs *costs, uint32_t n)
+{
+    return n == 0 || costs->ways[n].n > 0;
+}
+
+static double clamp(double value, double least, double most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* A way that is known well moves the index more than itself. */
+static void add_time(struct costs *costs, uint32_t n, double seconds)
+{
+    struct way *way = &costs->ways[n];
+    if (way->n >= SAMPLES && way->median > 0.0) {
+        double ratio = clamp(seconds / (way->median * costs->index), 1.0 - jump, 1.0 + jump);
+        costs->index *= 1.0 + following * (ratio - 1.0);
+    }
+    if (way->n < SAMPLES || way->seen++ % SELDOM == 0)
+        add_sample(way, seconds / costs->index);
+}
+
+/* Seconds of way n: between those timed on a straight line, beyond them on the line of the last two. */
+static double seconds_of(const struct costs *costs, uint32_t n)
+{
+    uint32_t at[2] = {MOST_WAYS, MOST_WAYS}; /* the two ways the line goes through */
+    for (uint32_t i = costs->least; i < MOST_WAYS; i++) {
+        if (!is_known(costs, i))
+            continue;
+        at[0] = at[1];
+        at[1] = i;
+        if (i >= n && (at[0] < MOST_WAYS || i == n))
+            break;
+    }
+    if (at[1] == MOST_WAYS)
+        return 0.0;
+    double last = costs->ways[at[1]].median;
+    if (at[1] == n)
+        return costs->index * last;
+    if (at[0] == MOST_WAYS) /* the first trial is not to be of the most there is */
+        return costs->index * last * (1.0 + assumed_slope * ((double)n - (double)at[1]));
+    double slope = (last - costs->ways[at[0]].median) / (double)(at[1] - at[0]);
+    double seconds = last + (slope > 0.0 ? slope : 0.0) * ((double)n - (double)at[1]);
+    return costs->index * (seconds > 0.0 ? seconds : last);
+}
+
+double draft_policy_pass_seconds(const struct draft_policy *policy, uint32_t n_drafts)
+{
+    return seconds_of(&policy->passes, n_drafts + 1);
+}
+
+double draft_policy_draft_seconds(const struct draft_policy *policy, uint32_t n_drafts)
+{
+    return n_drafts > 0 ? seconds_of(&policy->drafts, n_drafts) : 0.0;
+}
+
+void draft_policy_timed(struct draft_policy *policy, bool drafts, uint32_t n, double seconds)
+{
+    for (int i = 0; i < 3; i++) /* so that one step of the text, maybe interrupted, does not decide */
+        add_sample(&(drafts ? &policy->drafts : &policy->passes)->ways[n], seconds);
+    policy->timed = true;
 }
 
 /* Whether the time that all others are judged by is known. */
 static bool is_ready(const struct draft_policy *policy)
 {
-    return policy->ways[0].n >= FIRST_PLAIN;
+    return policy->passes.ways[1].n >= (policy->timed ? 1 : FIRST_PLAIN);
 }
 
-/* Seconds of a step with n drafts, when is_ready. */
-static double cost(const struct draft_policy *policy, uint32_t n)
+/* ---- what drafts are worth --------------------------------------------------------------- */
+
+/* A position not reached lately is believed to be like the one before it. */
+static double chance(const struct chances *chances, uint32_t position, double before)
 {
-    double seconds = policy->ways[0].median, added = seconds;
-    for (uint32_t i = 1; i <= n; i++) {
-        if (policy->ways[i].n > 0)
-            added = policy->ways[i].median - seconds;
-        seconds += added;
-    }
-    return seconds;
+    double weight = chances->weight[position];
+    if (position == 0)
+        return chances->p[0];
+    return (weight * chances->p[position] + weight_before * before) / (weight + weight_before);
 }
 
-/* Expected tokens a second of steps with n drafts. */
-static double rate(const struct draft_policy *policy, uint32_t n)
+static void observe(struct chances *chances, uint32_t position, bool accepted)
 {
-    double tokens = 1.0, all = 1.0;
-    for (uint32_t i = 0; i < n; i++) {
-        all *= policy->acceptance[i];
+    double *weight = &chances->weight[position], *p = &chances->p[position];
+    *p += ((accepted ? 1.0 : 0.0) - *p) / (*weight + 2.0);
+    *weight = clamp(*weight + 1.0, 0.0, most_weight);
+}
+
+static void forget(struct chances *chances)
+{
+    for (int i = 0; i < AUTO_DRAFTS; i++)
+        if (chances->weight[i] > least_weight)
+            chances->weight[i] *= forgetting;
+}
+
+static void improve(const struct draft_policy *policy, const struct chances *chances,
+                    enum mtp_draft_source source, uint32_t most, struct draft_choice *best, double *rate)
+{
+    double tokens = 1.0, all = 1.0, before = chances->assumed;
+    for (uint32_t n = 1; n <= most && n <= AUTO_DRAFTS; n++) {
+        before = chance(chances, n - 1, before);
+        all *= before;
         tokens += all;
+        double drafts = source == MTP_DRAFT_HEAD ? draft_policy_draft_seconds(policy, n) : 0.0;
+        double now = tokens / (draft_policy_pass_seconds(policy, n) + drafts);
+        if (now > *rate) {
+            *rate = now;
+            *best = (struct draft_choice){n, source};
+        }
     }
-    double seconds = cost(policy, n);
-    return seconds > 0.0 ? tokens / seconds : 0.0;
 }
 
-static uint32_t choose_best(const struct draft_policy *policy)
+/* The drafts that promise most; *gain is their tokens a second by those of plain steps. */
+static struct draft_choice best_drafts(const struct draft_policy *policy, const struct draft_offer *offer,
+                                       double *gain)
 {
-    uint32_t chosen = 0;
-    if (!is_ready(policy))
-        return 0;
-    double wanted = least_gain * rate(policy, 0);
-    for (uint32_t n = 1; n <= AUTO_DRAFTS; n++)
-        if (rate(policy, n) > wanted) {
-            chosen = n;
-            wanted = rate(policy, n);
-        }
-    return chosen;
+    struct draft_choice best = {0, MTP_DRAFT_HEAD};
+    double plain = 1.0 / draft_policy_pass_seconds(policy, 0), rate = 0.0;
+    if (offer->head)
+        improve(policy, &policy->of_head, MTP_DRAFT_HEAD, offer->most, &best, &rate);
+    if (offer->matched >= NGRAM_SHORTEST)
+        improve(policy, &policy->of_match[NGRAM_LONGEST - offer->matched], MTP_DRAFT_NGRAM, offer->most,
+                &best, &rate);
+    *gain = rate / plain;
+    return best;
 }
 
 bool draft_policy_gave_up(const struct draft_policy *policy)
 {
-    return policy->tried && policy->best == 0;
+    return policy->tried && !policy->drafting;
 }
 
-uint32_t draft_policy_choose(const struct draft_policy *policy)
+/* What a trial of one draft is expected to cost, in plain steps. */
+static double trial_cost(const struct draft_policy *policy)
 {
-    if (!is_ready(policy))
-        return 0;
-    uint32_t chosen = policy->best;
-    if (chosen > 0 && policy->trial == 0 && policy->tokens < PROBE_TOKENS)
-        return chosen;
-    if (chosen > 0)
-        return policy->deeper && chosen < AUTO_DRAFTS ? chosen + 1 : 0;
-    if (policy->trial > 0)
-        return policy->trial < AUTO_DRAFTS ? policy->trial + 1 : AUTO_DRAFTS;
-    return policy->tokens >= policy->interval;
+    double plain = draft_policy_pass_seconds(policy, 0);
+    double seconds = draft_policy_pass_seconds(policy, 1) + draft_policy_draft_seconds(policy, 1) +
+                     policy->catch_up;
+    double cost = seconds / plain - 1.0 - policy->of_head.p[0];
+    return cost > least_cost ? cost : least_cost;
 }
+
+/* Whether one draft could be worth it if it were always right. */
+static bool may_pay(const struct draft_policy *policy)
+{
+    double plain = draft_policy_pass_seconds(policy, 0);
+    for (uint32_t n = 1; n <= AUTO_DRAFTS; n++)
+        if ((n + 1) * plain > gain_to_begin * (draft_policy_pass_seconds(policy, n) +
+                                               draft_policy_draft_seconds(policy, n)))
+            return true;
+    return false;
+}
+
+struct draft_choice draft_policy_choose(struct draft_policy *policy, const struct draft_offer *offer)
+{
+    const struct draft_choice none = {0, MTP_DRAFT_HEAD};
+    if (!is_ready(policy) || offer->most == 0)
+        return none;
+    double gain;
+    struct draft_choice best = best_drafts(policy, offer, &gain);
+    policy->probing = false;
+    if (best.n > 0 && gain >= (policy->drafting ? gain_to_go_on : gain_to_begin)) {
+        policy->probing = policy->since_probe >= (gain > wins_by_far ? PROBE_SELDOM : PROBE_TOKENS);
+        if (policy->probing && policy->probe_deeper && best.n < offer->most && best.n < AUTO_DRAFTS)
+            best.n++;
+        else if (policy->probing)
+            best.n = 0;
+        return best;
+    }
+    uint32_t trial = policy->deeper + 1 < offer->most ? policy->deeper + 1 : offer->most;
+    double needed = policy->deeper > 0 ? needed_to_go_on : 1.0;
+    if (!offer->head || policy->account < needed * trial_cost(policy) || !may_pay(policy))
+        return none;
+    return (struct draft_choice){trial, MTP_DRAFT_HEAD};
+}
+
+/* ---- what was seen ----------------------------------------------------------------------- */
 
 static uint32_t part_rows(uint32_t n_vocab)
 {
@@ -154,50 +316,72 @@ void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab)
 {
     double outside = (uint32_t)id >= part_rows(n_vocab) ? 1.0 : 0.0;
     policy->outside = policy->outside * outside_decay + outside * (1.0 - outside_decay);
+    struct foretold *f = &policy->foretold;
+    if (f->next >= f->n)
+        return;
+    bool right = f->drafts[f->next] == id;
+    observe(&policy->of_match[NGRAM_LONGEST - f->matched], f->next, right);
+    f->next = right ? f->next + 1 : f->n;
 }
 
-static void learn_acceptance(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_accepted)
+void draft_policy_foretold(struct draft_policy *policy, uint32_t matched, const int32_t *drafts, uint32_t n)
 {
-    for (uint32_t i = 0; i < n_drafts && i <= n_accepted; i++) {
-        double *acceptance = &policy->acceptance[i];
-        *acceptance += newest * ((i < n_accepted ? 1.0 : 0.0) - *acceptance);
-        /* Depths never reached know no better than those before them. */
-        for (uint32_t deeper = i + 1; deeper < AUTO_DRAFTS; deeper++)
-            if (policy->ways[deeper + 1].n == 0)
-                policy->acceptance[deeper] = *acceptance;
-    }
+    struct foretold *f = &policy->foretold;
+    if (f->next < f->n || n == 0)
+        return;
+    f->n = n < AUTO_DRAFTS ? n : AUTO_DRAFTS;
+    f->next = 0;
+    f->matched = matched;
+    memcpy(f->drafts, drafts, f->n * sizeof *drafts);
 }
 
-/* A way other than the preferred one was tried. */
-static void learn_trial(struct draft_policy *policy, uint32_t preferred, uint32_t n_drafts,
-                        uint32_t n_tokens)
+/* What the step has gained over plain ones goes to the account, or comes from it: by what such steps take,
+ * not by what this one took, which may have been interrupted. */
+static void book(struct draft_policy *policy, const struct draft_outcome *outcome,
+                 double expected_cost)
 {
-    bool all_accepted = n_drafts > 0 && n_tokens > n_drafts;
-    uint32_t now_preferred = policy->best;
-    bool goes_on = n_drafts == 0 ? policy->trial + 1 < PROBE_PLAIN
-                                 : all_accepted && policy->trial < PROBE_STEPS;
-    bool succeeded = all_accepted && !goes_on;
-    goes_on = goes_on && now_preferred == preferred;
-    policy->tried = policy->tried || (n_drafts > 0 && !goes_on);
-    policy->trial = goes_on ? policy->trial + 1 : 0;
-    policy->tokens = 0;
-    policy->deeper = goes_on ? policy->deeper : n_drafts == 0;
-    if (now_preferred > 0 || preferred > 0 || succeeded)
-        policy->interval = PROBE_TOKENS;
-    else if (!goes_on)
-        policy->interval = policy->interval < PROBE_SELDOM ? PROBE_SELDOM : PROBE_LEAST_OFTEN;
+    double plain = draft_policy_pass_seconds(policy, 0), gained = account_step;
+    double seconds = draft_policy_pass_seconds(policy, outcome->n_drafts) + outcome->catch_up_seconds;
+    if (outcome->source == MTP_DRAFT_HEAD)
+        seconds += draft_policy_draft_seconds(policy, outcome->n_drafts);
+    if (outcome->n_drafts > 0 && plain > 0.0)
+        gained = outcome->n_tokens - seconds / plain;
+    if (outcome->n_drafts == 1 && !policy->drafting && gained < -expected_cost)
+        gained = -expected_cost;
+    double sum = policy->account + gained, least = policy->drafting ? account_least : account_debt;
+    if (sum < least && gained < 0.0)
+        sum = policy->account < least ? policy->account : least;
+    policy->account = sum < account_most ? sum : account_most;
 }
 
-void draft_policy_learn(struct draft_policy *policy, uint32_t n_drafts, uint32_t n_tokens,
-                        double seconds)
+static void learn_head(struct draft_policy *policy, const struct draft_outcome *outcome)
 {
-    if (n_drafts > AUTO_DRAFTS)
+    uint32_t n_accepted = outcome->n_tokens - 1;
+    policy->tried = true;
+    bool all = n_accepted == outcome->n_drafts && outcome->n_drafts < AUTO_DRAFTS;
+    policy->deeper = policy->drafting ? 0 : all ? outcome->n_drafts : 0;
+    for (uint32_t i = 0; i < outcome->n_drafts && i <= n_accepted; i++)
+        observe(&policy->of_head, i, i < n_accepted);
+    add_time(&policy->drafts, outcome->n_drafts, outcome->draft_seconds);
+    policy->catch_up = outcome->catch_up_seconds > 0.0 ? outcome->catch_up_seconds : policy->catch_up;
+}
+
+void draft_policy_learn(struct draft_policy *policy, const struct draft_outcome *outcome)
+{
+    if (outcome->n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
-    uint32_t preferred = policy->best;
-    time_way(&policy->ways[n_drafts], seconds);
-    learn_acceptance(policy, n_drafts, n_tokens - 1);
-    policy->best = choose_best(policy);
-    policy->tokens += n_tokens;
-    if (n_drafts > preferred || (n_drafts == 0 && preferred > 0))
-        learn_trial(policy, preferred, n_drafts, n_tokens);
+    add_time(&policy->passes, outcome->n_drafts + 1, outcome->pass_seconds);
+    double cost = trial_cost(policy);
+    forget(&policy->of_head);
+    if (outcome->n_drafts > 0 && outcome->source == MTP_DRAFT_HEAD)
+        learn_head(policy, outcome);
+    book(policy, outcome, cost);
+    policy->since_probe = policy->probing ? 0 : policy->since_probe + outcome->n_tokens;
+    policy->probe_deeper = policy->probing ? !policy->probe_deeper : policy->probe_deeper;
+    if (is_ready(policy) && (outcome->n_drafts == 0 || outcome->source == MTP_DRAFT_HEAD)) {
+        const struct draft_offer head = {AUTO_DRAFTS, true, 0};
+        double gain;
+        best_drafts(policy, &head, &gain);
+        policy->drafting = gain >= (policy->drafting ? gain_to_go_on : gain_to_begin);
+    }
 }

@@ -25,7 +25,8 @@ static size_t queue_bytes(const mtp_model *model)
 uint64_t mtp_state_kv_bytes(const mtp_model *model, const struct mtp_session_options *options,
                             uint32_t n_sequences)
 {
-    return options->draft ? 2 * (uint64_t)kv_bytes(model, options) * n_sequences : 0;
+    bool there = options->draft && model->weights.mtp.present;
+    return there ? 2 * (uint64_t)kv_bytes(model, options) * n_sequences : 0;
 }
 
 uint64_t mtp_state_row_bytes(const mtp_model *model)

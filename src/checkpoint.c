@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "mtp/mtp_head.h"
+#include "mtp/ngram.h"
 #include "session.h"
 #include "verify/strict.h"
 
@@ -47,6 +48,8 @@ enum mtp_status mtp_checkpoint_restore(mtp_session *session, const mtp_checkpoin
         backend->ops->upload(backend, session->mtp->last_hidden, checkpoint->state + checkpoint->bytes,
                              checkpoint->hidden_bytes);
     }
+    if (session->ngram != NULL)
+        ngram_cut(session->ngram, checkpoint->length);
     session->lengths[0] = checkpoint->length;
     session->have_logits = false;
     session->broken = false;

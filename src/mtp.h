@@ -132,7 +132,7 @@ struct mtp_session_options {
     enum mtp_kv_type kv_type;
     enum mtp_moe_mode moe_mode;
     enum mtp_isa isa;
-    bool draft;           /* keep the MTP block's state, so that steps can draft with it */
+    bool draft;           /* keep what steps need to draft: the MTP block's state, the state twice */
     enum mtp_strict_mode strict;
     const char *test_flip; /* tests only: "operation:step" flips one bit there, NULL = off */
     mtp_progress_fn progress;
@@ -143,6 +143,8 @@ struct mtp_session_options {
      * text; the promise above then does not hold. On the CPU it changes nothing. Not with strict, and not
      * to be recorded (mtp_trace_create). mtp_counters says how many products were not exact. */
     bool fast;
+    bool measure_passes;  /* with draft: time some passes now, for a tenth of a second, so that MTP_DRAFT_AUTO
+                           * need not find out; not with strict or profile */
 };
 enum mtp_status mtp_session_open(mtp_session **out, mtp_model *model,
                                  const struct mtp_session_options *options,
@@ -230,10 +232,17 @@ void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase 
 
 enum { MTP_MAX_DRAFT = 8, MTP_DRAFT_AUTO = -1 };
 
+/* Where drafts come from: the MTP block of the model, or what followed where the last tokens of the text
+ * stood before. */
+enum mtp_draft_source { MTP_DRAFT_HEAD = 0, MTP_DRAFT_NGRAM = 1 };
+enum { MTP_DRAFT_SOURCES = 2 };
+
 struct mtp_generation {
     struct mtp_sampling sampling;
     int32_t n_draft;          /* drafts a step: 0 (plain) .. MTP_MAX_DRAFT, or MTP_DRAFT_AUTO */
     uint32_t draft_head_rows; /* ids 0..n-1 only can be drafted; 0 = chosen by the library */
+    unsigned draft_sources;   /* bits 1 << enum mtp_draft_source; 0 = the MTP block, else n-grams. With a
+                               * number of drafts and both, n-grams where four last tokens are found */
     bool draft_likeliest;     /* drafts are the likeliest tokens, not drawn with the text's noise: for
                                * measurement, fewer are accepted */
 };
@@ -266,8 +275,20 @@ struct mtp_draft_stats {
     /* Drafts at depth i + 1 that mattered: proposed, all before them accepted, the text not ended.
      * accepted_at[i] / compared_at[i] is the conditional acceptance. */
     uint64_t compared_at[MTP_MAX_DRAFT];
+    struct mtp_source_stats {                /* the same of one source of drafts */
+        uint64_t steps, drafted, accepted;
+        uint64_t compared_at[MTP_MAX_DRAFT], accepted_at[MTP_MAX_DRAFT];
+    } by_source[MTP_DRAFT_SOURCES];
 };
 void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats);
+
+/* Seconds that a pass over a token and i drafts is expected to take now, and i drafts of the MTP block, by
+ * those timed so far and by lines between and beyond them; 0: nothing is known. */
+enum { MTP_COSTS = MTP_MAX_DRAFT };
+struct mtp_draft_costs {
+    double pass_seconds[MTP_COSTS], draft_seconds[MTP_COSTS];
+};
+void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs);
 
 struct mtp_strict_report {
     enum mtp_strict_mode mode;

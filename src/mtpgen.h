@@ -82,6 +82,8 @@ struct mtpgen_report {
     uint64_t n_generated, n_decoded; /* n_decoded: generated ones that the model read */
     enum mtpgen_stop_reason stop;
     struct mtp_draft_stats drafts; /* of all sessions of the run: mtpgen_gather */
+    struct mtp_draft_costs costs;  /* of the last one */
+    bool automatic; /* the number of drafts was chosen step by step */
     struct mtp_strict_report strict;
     struct mtp_profile profile[MTP_PROFILE_PHASES]; /* likewise; empty without --profile */
     bool fast; /* --fast was asked for */

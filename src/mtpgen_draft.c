@@ -10,22 +10,29 @@ void mtpgen_choose_drafting(struct mtpgen_run *run)
     const struct mtpgen_options *options = run->options;
     struct mtp_generation *generation = &run->generation;
     struct mtp_error why_not = { MTP_OK, "" };
-    bool can = mtp_model_can_draft(run->model, &why_not);
+    const unsigned head = 1u << MTP_DRAFT_HEAD, ngrams = 1u << MTP_DRAFT_NGRAM;
+    bool can = mtp_model_can_draft(run->model, &why_not), given = options->draft_sources != 0;
     bool asked = options->n_draft != MTPGEN_DRAFT_DEFAULT && options->n_draft != 0;
-    if (asked && !can && !options->quiet)
-        fprintf(stderr, "mtpgen: note: %s; going on without drafts\n", why_not.message);
-    if (!can)
+    unsigned sources = given ? options->draft_sources : can ? head : ngrams;
+    bool in_vain = !can && (given ? (sources & head) != 0 : asked);
+    sources = can ? sources : sources & ngrams;
+    if (in_vain && options->n_draft != 0 && !options->quiet)
+        fprintf(stderr, "mtpgen: note: %s; going on %s\n", why_not.message,
+                sources != 0 ? "with drafts from the text so far" : "without drafts");
+    generation->draft_sources = sources;
+    if (sources == 0)
         generation->n_draft = 0;
-    else if (options->n_draft == MTPGEN_DRAFT_DEFAULT)
-        generation->n_draft = MTPGEN_DEFAULT_DRAFTS;
-    else
+    else if (options->n_draft != MTPGEN_DRAFT_DEFAULT)
         generation->n_draft = options->n_draft;
+    else
+        generation->n_draft = sources == head ? MTPGEN_DEFAULT_DRAFTS : MTP_DRAFT_AUTO;
     struct mtp_model_info info;
     mtp_model_get_info(run->model, &info);
     generation->draft_head_rows =
         options->draft_head_rows < info.n_vocab ? options->draft_head_rows : info.n_vocab;
     generation->draft_likeliest = options->draft_likeliest;
     run->session_options.draft = generation->n_draft != 0;
+    run->session_options.measure_passes = generation->n_draft == MTP_DRAFT_AUTO;
 }
 
 void mtpgen_gather(struct mtpgen_run *run)
@@ -35,6 +42,8 @@ void mtpgen_gather(struct mtpgen_run *run)
     struct mtp_draft_stats stats;
     mtp_session_get_draft_stats(run->session, &stats);
     acceptance_add(&run->report.drafts, &stats);
+    mtp_session_get_draft_costs(run->session, &run->report.costs);
+    run->report.automatic = run->generation.n_draft == MTP_DRAFT_AUTO;
 
     struct mtp_strict_report more;
     struct mtp_strict_report *sum = &run->report.strict;

@@ -240,6 +240,36 @@ static json_t *by_position(const struct mtp_draft_stats *stats, const struct acc
                      "accepted", counts(stats->accepted_at, n));
 }
 
+static json_t *by_source(const struct mtp_draft_stats *stats)
+{
+    static const char *const names[MTP_DRAFT_SOURCES] = { "mtp", "ngram" };
+    json_t *sources = json_object();
+    for (int i = 0; i < MTP_DRAFT_SOURCES; i++) {
+        const struct mtp_source_stats *source = &stats->by_source[i];
+        json_object_set_new(sources, names[i],
+                            json_pack("{s:o, s:o, s:o, s:o, s:o}", "steps", whole(source->steps), "drafted",
+                                      whole(source->drafted), "accepted", whole(source->accepted),
+                                      "compared_at", counts(source->compared_at, MTP_MAX_DRAFT),
+                                      "accepted_at", counts(source->accepted_at, MTP_MAX_DRAFT)));
+    }
+    return sources;
+}
+
+/* Steps by number of drafts, what passes and drafts take, and tokens a second of each number alone. */
+static json_t *schedule(const struct mtpgen_report *report)
+{
+    double fixed[MTP_COSTS], pass[MTP_COSTS], drafts[MTP_COSTS];
+    for (uint32_t n = 0; n < MTP_COSTS; n++) {
+        fixed[n] = acceptance_fixed_rate(&report->drafts, &report->costs, n);
+        pass[n] = 1e3 * report->costs.pass_seconds[n];
+        drafts[n] = 1e3 * report->costs.draft_seconds[n];
+    }
+    return json_pack("{s:o, s:o, s:o, s:o}", "steps",
+                     counts(report->drafts.width_steps, MTP_MAX_DRAFT + 1), "pass_ms",
+                     reals(pass, MTP_COSTS), "draft_ms", reals(drafts, MTP_COSTS), "fixed_tok_s",
+                     reals(fixed, MTP_COSTS));
+}
+
 static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_status)
 {
     const struct mtpgen_report *report = &run->report;
@@ -248,7 +278,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
     acceptance_compute(&acceptance, stats);
     uint64_t kib = mtpgen_peak_memory();
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "mtpgen", text(mtp_version()),
                      "arithmetic_version", mtp_arithmetic_version(),
                      "command", command(run->options), "model", model(run),
@@ -262,6 +292,7 @@ static json_t *whole_report(const struct mtpgen_run *run, enum mtp_status exit_s
                      "mean_accepted_length", real(acceptance.mean_length),
                      "acceptance_by_position", by_position(stats, &acceptance),
                      "histogram", counts(stats->histogram, acceptance.n_positions + 1),
+                     "by_source", by_source(stats), "schedule", schedule(report),
                      "digest", hexadecimal(stats->digest),
                      "inexact_products", whole(report->inexact_products), "strict", strict(&report->strict),
                      "timing", timing(report), "profile", profile(run),

@@ -56,6 +56,8 @@ const struct mtpgen_option mtpgen_own_options[] = {
 
     OWN_CUSTOM("--draft", "N|auto", GROUP_DRAFT, mtpgen_apply_draft,
                "drafts a step, 0 to 8; 3 if the model can; same text"),
+    OWN_CUSTOM("--draft-source", "LIST", GROUP_DRAFT, mtpgen_apply_draft_source,
+               "mtp, ngram (text seen before) or both; mtp if the model can"),
     OWN_CUSTOM("--draft-head", "auto|full|N", GROUP_DRAFT, mtpgen_apply_draft_head,
                "draft among all ids, or the first N; auto; same text"),
     OWN_CUSTOM("--strict", "[full|sample]", GROUP_DRAFT, mtpgen_apply_strict,
@@ -251,6 +253,6 @@ const struct mtpgen_option mtpgen_llama_options[] = {
     REFUSED("--list-devices", NULL, "--device cuda takes the first one"),
     REFUSED("--host, --port, --api-key", "X", "there is no server; use -p, -f or --chat"),
     REFUSED("--lookup-cache-static, -lcs, --lookup-cache-dynamic, -lcd", "FILE",
-            "drafting by look-up is not offered; see --mtp-model"),
+            "drafting by look-up is of the text so far alone; see --draft-source"),
 };
 const size_t mtpgen_n_llama_options = sizeof mtpgen_llama_options / sizeof mtpgen_llama_options[0];

@@ -176,6 +176,24 @@ enum mtp_status mtpgen_apply_draft(struct mtpgen_options *options, const char *n
     return MTP_OK;
 }
 
+enum mtp_status mtpgen_apply_draft_source(struct mtpgen_options *options, const char *name,
+                                          const char *value, struct mtp_error *error)
+{
+    char word[16];
+    options->draft_sources = 0;
+    for (const char *at = value;; at++) {
+        size_t length = strcspn(at, ",");
+        snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : 0), at);
+        int source = find_word("mtp|ngram", word);
+        if (source < 0)
+            return bad_value(error, name, value, "mtp, ngram or mtp,ngram");
+        options->draft_sources |= 1u << source;
+        at += length;
+        if (*at == '\0')
+            return MTP_OK;
+    }
+}
+
 enum mtp_status mtpgen_apply_draft_head(struct mtpgen_options *options, const char *name,
                                         const char *value, struct mtp_error *error)
 {

@@ -28,6 +28,7 @@ struct mtpgen_options {
     uint64_t seed;
     int32_t n_draft;                 /* 0..MTP_MAX_DRAFT, MTP_DRAFT_AUTO or MTPGEN_DRAFT_DEFAULT */
     uint32_t draft_head_rows;        /* 0: auto; UINT32_MAX: all */
+    unsigned draft_sources;          /* bits 1 << enum mtp_draft_source; 0: not given */
     bool draft_likeliest;            /* drafts without the text's noise */
     const char *trace_path;
     bool trace_logits;
@@ -119,6 +120,8 @@ enum mtp_status mtpgen_apply_stop(struct mtpgen_options *, const char *, const c
                                   struct mtp_error *);
 enum mtp_status mtpgen_apply_draft(struct mtpgen_options *, const char *, const char *,
                                    struct mtp_error *);
+enum mtp_status mtpgen_apply_draft_source(struct mtpgen_options *, const char *, const char *,
+                                          struct mtp_error *);
 enum mtp_status mtpgen_apply_draft_head(struct mtpgen_options *, const char *, const char *,
                                         struct mtp_error *);
 enum mtp_status mtpgen_apply_strict(struct mtpgen_options *, const char *, const char *,

@@ -110,6 +110,35 @@ static void print_fast(FILE *out, uint64_t inexact_products)
                 inexact_products);
 }
 
+static void print_sources(FILE *out, const struct mtp_draft_stats *drafts)
+{
+    static const char *const names[MTP_DRAFT_SOURCES] = { "mtp", "ngram" };
+    if (drafts->by_source[MTP_DRAFT_NGRAM].steps == 0)
+        return;
+    for (int i = 0; i < MTP_DRAFT_SOURCES; i++)
+        fprintf(out, "  %-12s %s: %" PRIu64 " drafted, %" PRIu64 " accepted in %" PRIu64 " steps\n",
+                i == 0 ? "source" : "", names[i], drafts->by_source[i].drafted,
+                drafts->by_source[i].accepted, drafts->by_source[i].steps);
+}
+
+/* Which numbers of drafts the steps took, and what each alone would have given. */
+static void print_schedule(FILE *out, const struct mtpgen_report *report)
+{
+    uint32_t most = 0;
+    for (uint32_t n = 0; n < MTP_COSTS; n++)
+        most = report->drafts.width_steps[n] > 0 ? n : most;
+    fprintf(out, "  %-12s", "schedule");
+    for (uint32_t n = 0; n <= most; n++)
+        fprintf(out, "%s %" PRIu64 " of %" PRIu32, n > 0 ? "," : "", report->drafts.width_steps[n], n);
+    fprintf(out, " (steps of drafts)\n  %-12s", "fixed");
+    for (uint32_t n = 0; n < MTP_COSTS; n++) {
+        double rate = acceptance_fixed_rate(&report->drafts, &report->costs, n);
+        if (!isnan(rate))
+            fprintf(out, "%s %" PRIu32 ": %.0f", n > 0 ? "," : "", n, rate);
+    }
+    fprintf(out, " tok/s estimated for a fixed number of drafts\n");
+}
+
 static void print_strict(FILE *out, const struct mtp_strict_report *strict)
 {
     fprintf(out, "  %-12s %s: %" PRIu64 " prompt rows, %" PRIu64 " rows, %" PRIu64
@@ -146,6 +175,9 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
         print_drafts(out, &report->drafts);
     if (report->fast)
         print_fast(out, report->inexact_products);
+    print_sources(out, &report->drafts);
+    if (report->automatic && report->drafts.steps > 0)
+        print_schedule(out, report);
     if (report->strict.mode != MTP_STRICT_OFF)
         print_strict(out, &report->strict);
     fprintf(out, "  %-12s %016" PRIx64 "\n", "digest", report->drafts.digest);

@@ -11,8 +11,10 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/fpcontrol.h"
 #include "kernels/rope.h"
+#include "mtp/draft_costs.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
+#include "mtp/ngram.h"
 #include "profile.h"
 #include "verify/instrument.h"
 #include "verify/strict.h"
@@ -47,7 +49,6 @@ enum mtp_status session_complete_options(const mtp_model *model,
         status = check_option("the number of threads", out->n_threads, MAX_THREADS, error);
     if (status == MTP_OK)
         status = check_option("the batch size", out->n_batch, MAX_BATCH, error);
-    out->draft = out->draft && model->weights.mtp.present;
     if (status == MTP_OK && out->fast && out->strict != MTP_STRICT_OFF)
         status = mtp_fail(error, MTP_ERR_USAGE, "strict compares exact bits, which fast gives up: "
                           "choose one of them");
@@ -126,6 +127,9 @@ static enum mtp_status open_on(mtp_session **out, mtp_model *model, const struct
         mtp_session_close(s);
         return status;
     }
+    /* A profile would show it, and what a strict step takes says nothing. */
+    if (s->options.measure_passes && s->options.draft && !s->options.profile && !s->instrumented)
+        draft_costs_measure(s);
     *out = s;
     return MTP_OK;
 }
@@ -188,6 +192,7 @@ void mtp_session_close(mtp_session *session)
         return;
     strict_close(session);
     free(session->policy);
+    ngram_close(session->ngram);
     free(session->first_row);
     exchange_close(session);
     if (session->backend != NULL) {
@@ -364,6 +369,8 @@ static enum mtp_status append_chunk(mtp_session *s, const int32_t *ids, int32_t 
                                                : session_forward(s, &batch, error);
     if (status == MTP_OK && s->mtp != NULL)
         status = session_note(s, ids, first, (uint32_t)n, error);
+    if (status == MTP_OK && s->ngram != NULL)
+        ngram_add(s->ngram, ids, (size_t)n);
     /* A strict pass has logits of every row. */
     s->logits_row = strict_checks_prompt(s) ? (uint32_t)n - 1 : 0;
     return status;

@@ -46,11 +46,13 @@ struct mtp_session {
     bool gpu_there;                     /* ...though a device or driver is there */
     bool broken;                        /* a fault left the state undefined */
     uint64_t rows, passes;
+    uint64_t uncounted_reads, uncounted_rows; /* of experts, by passes that were timed at the start */
     struct profile *profile;            /* of options.profile, else NULL; the backend owns it (profile.h) */
     bool instrumented;                  /* backend is verify/instrument.h's around the real one */
-    struct mtp_state *mtp;              /* sessions that draft, else NULL (mtp/mtp_head.h) */
+    struct mtp_state *mtp;              /* sessions that draft, of models that can (mtp/mtp_head.h) */
     struct mtp_draft_stats stats;
     struct draft_policy *policy;        /* mtp/draft_policy.h */
+    struct ngram *ngram;                /* the text so far, in sessions that draft (mtp/ngram.h) */
     struct strict *strict;              /* the check against a shadow session, or NULL (verify/strict.h) */
     float *first_row;                   /* [n_vocab] for observers of steps */
     mtp_step_fn on_step;

@@ -5,6 +5,7 @@
 #include "memory_plan.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
+#include "mtp/ngram.h"
 #include "session.h"
 #include "verify/strict.h"
 
@@ -166,6 +167,21 @@ static enum mtp_status open_kv_and_workspace(struct mtp_session *s, struct mtp_e
     return MTP_OK;
 }
 
+static enum mtp_status open_drafting(struct mtp_session *s, struct mtp_error *error)
+{
+    enum mtp_status status = MTP_OK;
+    if (s->model->weights.mtp.present)
+        status = mtp_state_open(s, error);
+    if (status == MTP_OK)
+        status = draft_policy_open(s, error);
+    if (status != MTP_OK)
+        return status;
+    s->ngram = ngram_open(s->options.n_ctx);
+    if (s->ngram == NULL)
+        return mtp_fail_memory(error, "the index of the text", ngram_bytes(s->options.n_ctx));
+    return MTP_OK;
+}
+
 enum mtp_status session_allocate(mtp_session *s, struct mtp_error *error)
 {
     const struct hparams *h = &s->model->hparams;
@@ -184,9 +200,7 @@ enum mtp_status session_allocate(mtp_session *s, struct mtp_error *error)
         status = backend_fail_memory(s->backend, error, "attention scores",
                                      s->options.n_ctx * sizeof(float));
     if (status == MTP_OK && s->options.draft)
-        status = mtp_state_open(s, error);
-    if (status == MTP_OK && s->options.draft)
-        status = draft_policy_open(s, error);
+        status = open_drafting(s, error);
     if (status == MTP_OK && s->options.strict != MTP_STRICT_OFF)
         status = strict_open(s, error);
     return status;

@@ -51,8 +51,10 @@ void mtp_session_get_counters(const mtp_session *session, struct mtp_counters *c
 {
     struct backend_counters backend;
     session->backend->ops->counters(session->backend, &backend);
-    *counters = (struct mtp_counters){session->rows, session->passes, backend.expert_reads,
-                                      backend.expert_rows, backend.inexact_calls};
+    *counters = (struct mtp_counters){session->rows, session->passes,
+                                      backend.expert_reads - session->uncounted_reads,
+                                      backend.expert_rows - session->uncounted_rows,
+                                      backend.inexact_calls};
 }
 
 void mtp_session_get_profile(const mtp_session *session, enum mtp_profile_phase phase,

@@ -104,10 +104,10 @@ static void compare(const char *file, struct mtp_session_options options,
 static void plain_runs_are_the_same(void **state)
 {
     (void)state;
-    compare(REFERENCE_MODEL, (struct mtp_session_options){0}, &(struct mtp_generation){greedy, 0, 0}, 9,
+    compare(REFERENCE_MODEL, (struct mtp_session_options){0}, &(struct mtp_generation){greedy, 0, 0, 0}, 9,
             RUN_LENGTH(60));
     compare(REFERENCE_MODEL, (struct mtp_session_options){.isa = MTP_ISA_SCALAR, .kv_type = MTP_KV_F32},
-            &(struct mtp_generation){greedy, 0, 0}, 9, 12);
+            &(struct mtp_generation){greedy, 0, 0, 0}, 9, 12);
 }
 
 static void drafting_runs_are_the_same(void **state)
@@ -115,7 +115,7 @@ static void drafting_runs_are_the_same(void **state)
     (void)state;
     for (int32_t depth = MTP_DRAFT_AUTO; depth <= MTP_MAX_DRAFT; depth += 2)
         compare(REFERENCE_MODEL, (struct mtp_session_options){.draft = true},
-                &(struct mtp_generation){greedy, depth, 0}, 20, RUN_LENGTH(60));
+                &(struct mtp_generation){greedy, depth, 0, 0}, 20, RUN_LENGTH(60));
 }
 
 static void sampled_runs_are_the_same(void **state)
@@ -123,7 +123,7 @@ static void sampled_runs_are_the_same(void **state)
     (void)state;
     for (int32_t depth = 0; depth <= 3; depth += 3)
         compare(REFERENCE_MODEL, (struct mtp_session_options){.draft = true},
-                &(struct mtp_generation){warm, depth, 0}, 20, RUN_LENGTH(60));
+                &(struct mtp_generation){warm, depth, 0, 0}, 20, RUN_LENGTH(60));
 }
 
 /* One session, drawn by other temperatures and seeds from one run to the next: what passes repeat from a
@@ -164,8 +164,8 @@ static void strict_runs_are_the_same(void **state)
     for (int mode = MTP_STRICT_FULL; mode <= MTP_STRICT_SAMPLE; mode++) {
         const struct mtp_session_options options = {.draft = true, .n_batch = 7,
                                                     .strict = (enum mtp_strict_mode)mode};
-        compare(REFERENCE_MODEL, options, &(struct mtp_generation){greedy, 3, 0}, 20, RUN_LENGTH(60));
-        compare(REFERENCE_MODEL, options, &(struct mtp_generation){warm, MTP_DRAFT_AUTO, 0}, 20,
+        compare(REFERENCE_MODEL, options, &(struct mtp_generation){greedy, 3, 0, 0}, 20, RUN_LENGTH(60));
+        compare(REFERENCE_MODEL, options, &(struct mtp_generation){warm, MTP_DRAFT_AUTO, 0, 0}, 20,
                 RUN_LENGTH(30));
     }
 }
@@ -175,10 +175,11 @@ static void long_prompts_are_read_the_same(void **state)
 {
     (void)state;
     const struct mtp_session_options options = {.draft = true, .n_batch = 150, .n_ctx = 1024};
-    compare(REFERENCE_MODEL, options, &(struct mtp_generation){greedy, 3, 0}, 700, RUN_LENGTH(30));
+    compare(REFERENCE_MODEL, options, &(struct mtp_generation){greedy, 3, 0, 0}, 700, RUN_LENGTH(30));
+    compare(REFERENCE_MODEL, options, &(struct mtp_generation){greedy, 5, 0, 3}, 700, RUN_LENGTH(60));
     struct mtp_session_options per_token = options;
     per_token.moe_mode = MTP_MOE_PER_TOKEN;
-    compare(REFERENCE_MODEL, per_token, &(struct mtp_generation){greedy, 0, 0}, 200, 8);
+    compare(REFERENCE_MODEL, per_token, &(struct mtp_generation){greedy, 0, 0, 0}, 200, 8);
 }
 
 static void every_golden_model_runs_the_same(void **state)
@@ -192,14 +193,14 @@ static void every_golden_model_runs_the_same(void **state)
         snprintf(file, sizeof file, "tests/golden/models/%s.gguf", names[i]);
         compare(file, (struct mtp_session_options){.n_batch = 7, .draft = true,
                                                    .strict = MTP_STRICT_FULL},
-                &(struct mtp_generation){greedy, 3, 0}, 20, RUN_LENGTH(40));
+                &(struct mtp_generation){greedy, 3, 0, 0}, 20, RUN_LENGTH(40));
         compare(file, (struct mtp_session_options){.kv_type = MTP_KV_F32, .draft = true},
-                &(struct mtp_generation){warm, 2, 0}, 20, RUN_LENGTH(20));
+                &(struct mtp_generation){warm, 2, 0, 0}, 20, RUN_LENGTH(20));
     }
     mtp_model *model = fixture_model_with("tests/golden/models/moe-q8_0-trunk.gguf",
                                           "tests/golden/models/moe-q8_0-mtp.gguf");
     compare_model(model, (struct mtp_session_options){.draft = true},
-                  &(struct mtp_generation){greedy, 3, 0}, 20, RUN_LENGTH(40));
+                  &(struct mtp_generation){greedy, 3, 0, 0}, 20, RUN_LENGTH(40));
     mtp_model_close(model);
 }
 
@@ -211,7 +212,7 @@ static void checkpoints_return(void **state)
     const struct prompt prompt = device_prompt(model, 20);
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_threads = 2,
                                                 .strict = MTP_STRICT_FULL};
-    const struct mtp_generation generation = {greedy, 3, 0};
+    const struct mtp_generation generation = {greedy, 3, 0, 0};
     const struct backend_source *sources[2] = {cpu(), device};
     static struct run runs[2][2];
     for (int i = 0; i < 2; i++) {
@@ -258,7 +259,7 @@ static void observers_see_the_rows_that_were_drawn_from(void **state)
     mtp_session_on_step(session, look, &seen);
     assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
     assert_true(digest_row(mtp_session_logits(session), 8192) == mtp_session_logits_digest(session));
-    generation_go_on(&run, session, &(struct mtp_generation){greedy, 4, 0});
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 4, 0, 0});
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(seen, run.n);
     mtp_session_close(session);
@@ -282,7 +283,7 @@ static void a_planted_bit_is_found_and_named_the_same(void **state)
             struct run run = {.most = 40, .stop_at = -1};
             mtp_session *session = device_session(sources[i], model, &options);
             assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
-            generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0});
+            generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0, 0});
             if (run.status != MTP_ERR_STRICT)
                 fail_msg("%s was not found on %s", plants[p], sources[i]->name);
             reports[i] = run.strict;
@@ -299,17 +300,20 @@ static void a_step_waits_for_the_device_once(void **state)
     (void)state;
     mtp_model *model = fixture_model(REFERENCE_MODEL);
     const struct prompt prompt = device_prompt(model, 20);
-    for (int32_t depth = 0; depth <= MTP_MAX_DRAFT; depth++) {
-        const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_threads = 1};
+    for (int32_t i = 0; i <= 2 * MTP_MAX_DRAFT + 1; i++) {
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_threads = 1,
+                                                    .measure_passes = i % 3 == 0};
+        const int32_t depth = i % (MTP_MAX_DRAFT + 1);
+        const unsigned sources = i > MTP_MAX_DRAFT ? 3 : 0;
         struct run run = {.most = 6, .stop_at = -1};
         struct backend_counters before, after;
         mtp_session *session = device_session(device, model, &options);
         assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, sources});
         session->backend->ops->counters(session->backend, &before);
         uint64_t steps = run.stats.steps;
         run.most = 60;
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, sources});
         assert_int_equal(run.status, MTP_OK);
         session->backend->ops->counters(session->backend, &after);
         assert_true(run.stats.steps > steps + 5);
@@ -332,7 +336,7 @@ static void profiles_count_the_same(void **state)
         struct run run = {.most = 20, .stop_at = -1};
         mtp_session *session = device_session(sources[i], model, &options);
         assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 64});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 64, 0});
         for (int phase = 0; phase < MTP_PROFILE_PHASES; phase++)
             mtp_session_get_profile(session, (enum mtp_profile_phase)phase, &profiles[i][phase]);
         mtp_session_close(session);

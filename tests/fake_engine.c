@@ -201,7 +201,7 @@ static uint32_t accepts(uint32_t n_drafts)
 enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
                                  mtp_token_fn fn, void *user, struct mtp_error *error)
 {
-    uint32_t n_drafts = (uint32_t)generation->n_draft;
+    uint32_t n_drafts = generation->n_draft == MTP_DRAFT_AUTO ? 2 : (uint32_t)generation->n_draft;
     uint32_t most = accepts(n_drafts) + 1;
     for (uint32_t n = 1;; n++) {
         int32_t id;
@@ -254,6 +254,12 @@ void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_st
 {
     (void)session;
     *stats = fake.stats;
+}
+
+void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs)
+{
+    (void)session;
+    memset(costs, 0, sizeof *costs);
 }
 
 void mtp_session_get_strict_report(const mtp_session *session, struct mtp_strict_report *report)

@@ -1,4 +1,5 @@
-/* test_draft_policy.c - what `auto` chooses: depth by tokens a second, and how much of the head to read. */
+/* test_draft_policy.c - what `auto` chooses: depth and source by tokens a second, and how much of the head to
+ * read. Machines and texts are made up: what every pass costs, and how likely drafts are right. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -16,136 +17,207 @@ static struct draft_policy *fresh(mtp_session *session)
     return session->policy;
 }
 
-/* A machine and a text: seconds of a step with n drafts, and every `reject`-th draft is wrong (0: none). */
-struct world {
-    double seconds[AUTO_DRAFTS + 1];
-    uint32_t reject, drafts_seen;
+/* Seconds of passes over 1..8 rows, and of a draft. */
+struct machine {
+    double pass[AUTO_DRAFTS + 1], draft;
+};
+static const struct machine machines[] = {
+    /* The bundled model on two cores; a large one there; experts; a device that waits for memory. */
+    {{1.0, 1.7, 2.3, 2.7, 3.2, 3.7, 4.2, 4.7}, 0.34},
+    {{1.0, 1.3, 1.5, 1.8, 2.2, 2.5, 2.8, 3.1}, 0.08},
+    {{1.0, 1.35, 1.6, 1.8, 2.0, 2.15, 2.3, 2.4}, 0.10},
+    {{1.0, 1.02, 1.04, 1.06, 1.1, 1.12, 1.15, 1.2}, 0.05},
+};
+enum { N_MACHINES = sizeof machines / sizeof machines[0] };
+
+/* A text: drafts are right with p[0], then p[1], in turn for `stretch` tokens; noise of times. */
+struct text {
+    double p[2];
+    uint32_t stretch;
+    double noise;
 };
 
-/* What the policy did there. */
+/* What came out of it. */
 struct outcome {
     uint32_t steps[AUTO_DRAFTS + 1];
     uint32_t tokens;
     double seconds;
 };
 
-static struct outcome live(struct draft_policy *policy, struct world *world, uint32_t tokens)
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static double uniform(uint64_t *state)
+{
+    return (double)(next_random(state) >> 11) / 9007199254740992.0;
+}
+
+static double right(const struct text *text, uint32_t token)
+{
+    return text->p[token / text->stretch % 2];
+}
+
+/* A step with n drafts of the head; policy may be NULL: a fixed number. */
+static void step(struct draft_policy *policy, const struct machine *m, const struct text *text, uint32_t n,
+                 struct outcome *out, uint64_t *seed)
+{
+    uint32_t given = 1;
+    while (given <= n && uniform(seed) < right(text, out->tokens + given))
+        given++;
+    double noisy = 1.0 + text->noise * (2.0 * uniform(seed) - 1.0);
+    if (text->noise > 0.0 && uniform(seed) < 0.02)
+        noisy *= 3.0; /* the machine was busy */
+    const struct draft_outcome outcome = {n, given, MTP_DRAFT_HEAD, n * m->draft * noisy,
+                                          m->pass[n] * noisy, 0.0};
+    out->steps[n]++;
+    out->tokens += given;
+    out->seconds += m->pass[n] + n * m->draft;
+    if (policy != NULL)
+        draft_policy_learn(policy, &outcome);
+}
+
+static const struct draft_offer any = {AUTO_DRAFTS, true, 0};
+
+static struct outcome live(struct draft_policy *policy, const struct machine *m, const struct text *text,
+                           uint32_t tokens, uint64_t seed)
 {
     struct outcome out = {{0}, 0, 0};
     while (out.tokens < tokens) {
-        uint32_t n = draft_policy_choose(policy), given = 1;
+        uint32_t n = draft_policy_choose(policy, &any).n;
         assert_in_range(n, 0, AUTO_DRAFTS);
-        for (uint32_t i = 0; i < n; i++, given++)
-            if (world->reject != 0 && ++world->drafts_seen % world->reject == 0)
-                break;
-        out.steps[n]++;
-        out.tokens += given;
-        out.seconds += world->seconds[n];
-        draft_policy_learn(policy, n, given, world->seconds[n]);
+        step(policy, m, text, n, &out, &seed);
     }
     return out;
 }
 
-/* Drafts are cheap and all right: the deepest is best. */
-static void drafting_that_pays_goes_on_and_plain_steps_are_timed_now_and_then(void **state)
+static double fixed(const struct machine *m, const struct text *text, uint32_t n, uint32_t tokens)
 {
-    (void)state;
-    mtp_session session;
-    struct draft_policy *policy = fresh(&session);
-    struct world world = {{1.0, 1.3, 1.5, 1.7}, 0, 0};
-    struct outcome out = live(policy, &world, 2000);
-    assert_true(out.steps[3] > 400);
-    assert_in_range(out.steps[0], 8, 32 + 2 * 2000 / 64);
-    free(policy);
+    struct outcome out = {{0}, 0, 0};
+    uint64_t seed = 12345;
+    while (out.tokens < tokens)
+        step(NULL, m, text, n, &out, &seed);
+    return out.seconds / out.tokens;
 }
 
-static void drafting_that_does_not_pay_costs_no_more_than_two_percent(void **state)
+static void time_before(struct draft_policy *policy, const struct machine *m)
 {
-    (void)state;
-    for (uint32_t reject = 1; reject <= 3; reject++) {
+    static const uint32_t widths[] = {1, 2, 4, 8};
+    for (int i = 0; i < 4; i++)
+        draft_policy_timed(policy, false, widths[i], m->pass[widths[i] - 1]);
+    draft_policy_timed(policy, true, 1, m->draft);
+}
+
+/* Seconds a token of `runs` texts of so many tokens. */
+static double seconds_a_token(const struct machine *m, const struct text *text, uint32_t tokens, bool timed,
+                              uint32_t runs)
+{
+    double seconds = 0.0, all = 0.0;
+    for (uint32_t i = 0; i < runs; i++) {
         mtp_session session;
         struct draft_policy *policy = fresh(&session);
-        struct world world = {{1.0, 1.8, 2.6, 3.4}, reject, 0};
-        struct outcome out = live(policy, &world, 1000);
-        assert_true(out.seconds < 1.02 * out.tokens);
-        uint32_t trials = out.steps[1] + out.steps[2] + out.steps[3];
-        assert_in_range(trials, 3, 3 + 2 * 1000 / 64);
+        if (timed)
+            time_before(policy, m);
+        struct outcome out = live(policy, m, text, tokens, 77 + 1000 * i);
+        seconds += out.seconds;
+        all += out.tokens;
         free(policy);
     }
+    return seconds / all;
 }
 
-/* Costs of the bundled model on two cores: a trial is dear, and a short text has room for one. */
-static void a_short_text_loses_no_more_than_two_percent(void **state)
+static double best_fixed(const struct machine *m, const struct text *text, uint32_t *best)
 {
-    (void)state;
-    for (uint32_t reject = 1; reject <= 4; reject++) {
-        mtp_session session;
-        struct draft_policy *policy = fresh(&session);
-        struct world world = {{1.0, 2.05, 2.95, 3.7}, reject, 0};
-        struct outcome out = live(policy, &world, 256);
-        assert_true(out.seconds < 1.02 * out.tokens);
-        assert_true(out.steps[1] >= 1);
-        free(policy);
+    double least = 1e9;
+    for (uint32_t n = 0; n <= AUTO_DRAFTS; n++) {
+        double now = fixed(m, text, n, 200000);
+        *best = now < least ? n : *best;
+        least = now < least ? now : least;
     }
+    return least;
 }
 
-static void a_short_text_gains_from_drafts_that_pay(void **state)
+static void any_text_loses_at_most_one_percent_against_plain_steps(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_MACHINES; i++)
+        for (int p = 0; p <= 20; p++) {
+            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03};
+            double longer = seconds_a_token(&machines[i], &text, 4096, true, 4);
+            double shorter = seconds_a_token(&machines[i], &text, 512, true, 30);
+            assert_true(longer < 1.01);
+            assert_true(shorter < 1.01);
+        }
+}
+
+static void any_text_comes_within_two_percent_of_its_best_number_of_drafts(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_MACHINES; i++)
+        for (int p = 0; p <= 20; p++) {
+            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03};
+            uint32_t best = 0;
+            double least = best_fixed(&machines[i], &text, &best);
+            double now = seconds_a_token(&machines[i], &text, 8192, true, 4);
+            assert_true(now < 1.02 * least);
+        }
+}
+
+static void mixed_texts_are_faster_than_with_any_number_of_drafts(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_MACHINES; i++)
+        for (uint32_t stretch = 256; stretch <= 1024; stretch *= 2) {
+            const struct text text = {{0.95, 0.4}, stretch, 0.03};
+            uint32_t best = 0;
+            double least = best_fixed(&machines[i], &text, &best);
+            double now = seconds_a_token(&machines[i], &text, 16384, true, 4);
+            print_message("machine %d stretch %u: %.4f of %u drafts\n", i, stretch, now / least, best);
+            assert_true(now < (best == 0 ? 1.01 : stretch > 256 ? 1.0 : 1.005) * least);
+        }
+}
+
+/* Nobody timed passes before the first step. */
+static void what_was_not_timed_is_learned(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_MACHINES; i++)
+        for (int p = 0; p <= 10; p++) {
+            const struct text text = {{p / 10.0, p / 10.0}, 256, 0.03};
+            uint32_t best = 0;
+            double least = best_fixed(&machines[i], &text, &best);
+            double now = seconds_a_token(&machines[i], &text, 8192, false, 4);
+            assert_true(now < 1.04 * least);
+        }
+}
+
+/* All passes slow down by half, then the text changes: the plain steps of before would look fast. */
+static void a_growing_context_slows_all_widths(void **state)
 {
     (void)state;
     mtp_session session;
     struct draft_policy *policy = fresh(&session);
-    struct world world = {{1.0, 1.3, 1.5, 1.7}, 0, 0};
-    struct outcome out = live(policy, &world, 256);
-    assert_true(out.seconds < 0.56 * out.tokens);
-    free(policy);
-}
-
-/* The text changes and drafts are right again: a few trials later drafting is back. */
-static void a_change_of_text_is_noticed(void **state)
-{
-    (void)state;
-    mtp_session session;
-    struct draft_policy *policy = fresh(&session);
-    struct world world = {{1.0, 1.4, 1.8, 2.2}, 1, 0};
-    live(policy, &world, 640);
-    world.reject = 0;
-    live(policy, &world, 2000);
-    struct outcome out = live(policy, &world, 640);
-    assert_true(out.steps[3] > 120);
-    assert_true(out.seconds < 0.7 * out.tokens);
-    world.reject = 1;
-    live(policy, &world, 100);
-    out = live(policy, &world, 640);
-    assert_true(out.seconds < 1.02 * out.tokens);
-    free(policy);
-}
-
-static void the_depth_follows_acceptance(void **state)
-{
-    (void)state;
-    mtp_session session;
-    struct draft_policy *policy = fresh(&session);
-    /* Every second draft is wrong: one draft gives 1.5 tokens for 1.2, two 1.75 for 1.6. */
-    struct world world = {{1.0, 1.2, 1.6, 2.0}, 2, 0};
-    struct outcome out = live(policy, &world, 1000);
-    assert_true(out.steps[1] > 10 * (out.steps[2] + out.steps[3]));
-    assert_true(out.steps[1] > 5 * out.steps[0]);
-    free(policy);
-}
-
-/* One step in ten takes a hundred times as long: the machine was busy. */
-static void steps_interrupted_do_not_decide(void **state)
-{
-    (void)state;
-    mtp_session session;
-    struct draft_policy *policy = fresh(&session);
-    uint32_t drafted = 0;
-    for (uint32_t i = 0; i < 600; i++) {
-        uint32_t n = draft_policy_choose(policy);
-        drafted += n > 0;
-        draft_policy_learn(policy, n, n + 1, (1.0 + 0.2 * n) * (i % 10 == 9 ? 100.0 : 1.0));
+    struct machine m = machines[1];
+    const struct text good = {{0.9, 0.9}, 256, 0.0}, poor = {{0.5, 0.5}, 256, 0.0};
+    time_before(policy, &m);
+    uint64_t seed = 5;
+    for (int i = 0; i < 1500; i++) {
+        struct outcome out = {{0}, 0, 0};
+        step(policy, &m, &good, draft_policy_choose(policy, &any).n, &out, &seed);
+        for (int n = 0; n <= AUTO_DRAFTS; n++)
+            m.pass[n] *= 1.0003;
+        m.draft *= 1.0003;
     }
-    assert_true(drafted > 500);
+    for (uint32_t n = 0; n <= 3; n += 3)
+        assert_true(draft_policy_pass_seconds(policy, n) > 0.93 * m.pass[n] &&
+                    draft_policy_pass_seconds(policy, n) < 1.07 * m.pass[n]);
+    struct outcome out = live(policy, &m, &poor, 2000, 9);
+    uint32_t best = 0;
+    assert_true(out.seconds / out.tokens < 1.03 * best_fixed(&m, &poor, &best));
     free(policy);
 }
 
@@ -156,13 +228,87 @@ static void steps_of_the_callers_own_depth_are_no_surprise(void **state)
     for (uint32_t own = 0; own <= MTP_MAX_DRAFT; own++) {
         mtp_session session;
         struct draft_policy *policy = fresh(&session);
+        const struct draft_outcome outcome = {own, own + 1, MTP_DRAFT_HEAD, 0.05 * own, 1.0, 0.0};
         for (int i = 0; i < 20; i++)
-            draft_policy_learn(policy, own, 1 + own, 1.0);
-        struct world world = {{1.0, 1.3, 1.5, 1.7}, 0, 0};
-        struct outcome out = live(policy, &world, 600);
-        assert_true(out.steps[3] > 100);
+            draft_policy_learn(policy, &outcome);
+        const struct text text = {{1.0, 1.0}, 256, 0.0};
+        struct outcome out = live(policy, &machines[3], &text, 600, 3);
+        assert_true(out.steps[6] + out.steps[7] > 50);
         free(policy);
     }
+}
+
+/* What n-grams foretell is judged by the tokens that come, whether it was used or not. */
+static void ngrams_that_come_true_are_used_and_others_are_not(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    time_before(policy, &machines[1]);
+    const struct draft_offer offer = {AUTO_DRAFTS, false, 2};
+    const int32_t drafts[AUTO_DRAFTS] = {1, 2, 3, 4, 5, 6, 7};
+    for (int round = 0; round < 40; round++) {
+        draft_policy_foretold(policy, 2, drafts, AUTO_DRAFTS);
+        draft_policy_saw(policy, 9, 100);
+    }
+    assert_int_equal(draft_policy_choose(policy, &offer).n, 0);
+    for (int round = 0; round < 40; round++) {
+        draft_policy_foretold(policy, 2, drafts, AUTO_DRAFTS);
+        for (int32_t id = 1; id <= AUTO_DRAFTS; id++)
+            draft_policy_saw(policy, id, 100);
+    }
+    assert_int_equal(draft_policy_choose(policy, &offer).n, AUTO_DRAFTS);
+    assert_int_equal(draft_policy_choose(policy, &offer).source, MTP_DRAFT_NGRAM);
+    /* Of one match nothing is known of another. */
+    for (int round = 0; round < 40; round++) {
+        draft_policy_foretold(policy, 4, drafts, AUTO_DRAFTS);
+        draft_policy_saw(policy, 9, 100);
+    }
+    const struct draft_offer longest = {AUTO_DRAFTS, false, 4};
+    assert_int_equal(draft_policy_choose(policy, &longest).n, 0);
+    assert_int_equal(draft_policy_choose(policy, &offer).n, AUTO_DRAFTS);
+    free(policy);
+}
+
+static void the_better_source_drafts(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    time_before(policy, &machines[1]);
+    const struct text good = {{0.9, 0.9}, 256, 0.0};
+    live(policy, &machines[1], &good, 500, 1);
+    const struct draft_offer both = {AUTO_DRAFTS, true, 4};
+    const int32_t drafts[AUTO_DRAFTS] = {1, 2, 3, 4, 5, 6, 7};
+    for (int round = 0; round < 40; round++) {
+        draft_policy_foretold(policy, 4, drafts, AUTO_DRAFTS);
+        for (int32_t id = 1; id <= AUTO_DRAFTS; id++)
+            draft_policy_saw(policy, id, 100);
+    }
+    assert_int_equal(draft_policy_choose(policy, &both).source, MTP_DRAFT_NGRAM);
+    for (int round = 0; round < 20; round++) {
+        draft_policy_foretold(policy, 4, drafts, AUTO_DRAFTS);
+        draft_policy_saw(policy, 9, 100);
+    }
+    struct draft_choice choice = draft_policy_choose(policy, &both);
+    assert_true(choice.n > 0);
+    assert_int_equal(choice.source, MTP_DRAFT_HEAD);
+    free(policy);
+}
+
+static void no_more_is_chosen_than_there_is_room_for(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    const struct text good = {{1.0, 1.0}, 256, 0.0};
+    time_before(policy, &machines[3]);
+    live(policy, &machines[3], &good, 300, 1);
+    for (uint32_t most = 0; most <= AUTO_DRAFTS; most++) {
+        const struct draft_offer offer = {most, true, 0};
+        assert_int_equal(draft_policy_choose(policy, &offer).n, most);
+    }
+    free(policy);
 }
 
 static void part_of_the_head_is_read_while_tokens_lie_in_it(void **state)
@@ -184,14 +330,15 @@ static void part_of_the_head_is_read_while_tokens_lie_in_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(drafting_that_pays_goes_on_and_plain_steps_are_timed_now_and_then),
-        cmocka_unit_test(drafting_that_does_not_pay_costs_no_more_than_two_percent),
-        cmocka_unit_test(a_short_text_loses_no_more_than_two_percent),
-        cmocka_unit_test(a_short_text_gains_from_drafts_that_pay),
-        cmocka_unit_test(a_change_of_text_is_noticed),
-        cmocka_unit_test(the_depth_follows_acceptance),
-        cmocka_unit_test(steps_interrupted_do_not_decide),
+        cmocka_unit_test(any_text_loses_at_most_one_percent_against_plain_steps),
+        cmocka_unit_test(any_text_comes_within_two_percent_of_its_best_number_of_drafts),
+        cmocka_unit_test(mixed_texts_are_faster_than_with_any_number_of_drafts),
+        cmocka_unit_test(what_was_not_timed_is_learned),
+        cmocka_unit_test(a_growing_context_slows_all_widths),
         cmocka_unit_test(steps_of_the_callers_own_depth_are_no_surprise),
+        cmocka_unit_test(ngrams_that_come_true_are_used_and_others_are_not),
+        cmocka_unit_test(the_better_source_drafts),
+        cmocka_unit_test(no_more_is_chosen_than_there_is_room_for),
         cmocka_unit_test(part_of_the_head_is_read_while_tokens_lie_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,7 +51,7 @@ static void plain_steps_leave_the_logits_on_the_device(void **state)
     struct run run = {.most = 21, .stop_at = -1};
     assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
     uint64_t before = device.downloads, repeatable = device.repeatable;
-    generation_go_on(&run, session, &(struct mtp_generation){greedy, 0, 0});
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 0, 0, 0});
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(device.downloads - before, 20); /* the last token ends the run: no pass reads it */
     assert_int_equal(device.repeatable - repeatable, 19);
@@ -92,16 +92,16 @@ static void a_device_that_fails_ends_the_run_with_its_sentence(void **state)
         struct run run = {.most = 20, .stop_at = -1};
         mtp_session *session = device_session(&device.source, model, &options);
         assert_int_equal(mtp_session_append(session, prompt.ids, prompt.n, &run.error), MTP_OK);
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, 0});
         assert_int_equal(run.status, MTP_OK);
         device.failed = "the device has left";
         run.most = 40;
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, 0});
         assert_int_equal(run.status, MTP_ERR_DEVICE);
         assert_string_equal(run.error.message, "the device has left");
         assert_int_equal(mtp_session_append(session, prompt.ids, 1, &run.error), MTP_ERR_DEVICE);
         run.most = run.n + 1; /* a token that would be drawn from what is there already */
-        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0});
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, depth, 0, 0});
         assert_int_equal(run.status, MTP_ERR_DEVICE);
         device.failed = NULL;
         mtp_session_close(session);

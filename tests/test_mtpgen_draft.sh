@@ -145,11 +145,12 @@ without_head() {
 without_head --draft 0 -q
 cp "$out" "$scratch/headless"
 without_head -q
-check "without a head the default is plain decoding" status_is 0
+check "without a head the default are drafts from the text" status_is 0
 check "with nothing said" test ! -s "$err"
+check "and the text is there" same_as "$scratch/headless"
 without_head --draft 3
 check "drafts asked for in vain name the tensor and the way out" status_is 0 \
-    'nextn.eh_proj.weight' '--mtp-model' 'going on without drafts'
+    'nextn.eh_proj.weight' '--mtp-model' 'drafts from the text so far'
 check "in one line" test "$(grep -c 'nextn' "$err")" -eq 1
 check "and the text is there" same_as "$scratch/headless"
 

@@ -83,10 +83,12 @@ static void every_value_arrives_where_it_belongs(void **state)
                            "--moe", "per-token", "--kv", "f32", "--isa", "scalar", "--device", "cpu",
                            "--chat", "-sys", "be brief", "--no-think", "--template", "chatml", "--stop",
                            "a", "--stop", "b", "-v", "-q", "--draft", "5", "--draft-head", "512",
+                           "--draft-source", "mtp,ngram",
                            "--strict", "--trace", "t", "--trace-logits", "--report", "r.json",
                            "--test-flip", "router:3"), MTP_OK);
     assert_int_equal(options.n_draft, 5);
     assert_int_equal(options.draft_head_rows, 512);
+    assert_int_equal(options.draft_sources, 1 << MTP_DRAFT_HEAD | 1 << MTP_DRAFT_NGRAM);
     assert_int_equal(options.session.strict, MTP_STRICT_FULL);
     assert_string_equal(options.trace_path, "t");
     assert_true(options.trace_logits);
@@ -537,7 +539,7 @@ static void help_lists_every_option_and_fits_two_screens(void **state)
         assert_true(column <= 100);
         lines += *c == '\n';
     }
-    assert_true(lines <= 66);
+    assert_true(lines <= 68);
     for (size_t i = 0; i < mtpgen_n_hidden_options; i++)
         assert_null(strstr(text, mtpgen_hidden_options[i].names));
     free(text);

@@ -231,12 +231,13 @@ static void drafts_are_three_when_nobody_says_and_the_model_can(void **state)
     options.quiet = false;
     fake.cannot_draft = true;
     assert_int_equal(generate(), MTP_OK);
-    assert_int_equal(run.generation.n_draft, 0);
-    assert_false(run.session_options.draft);
+    assert_int_equal(run.generation.n_draft, MTP_DRAFT_AUTO);
+    assert_int_equal(run.generation.draft_sources, 1 << MTP_DRAFT_NGRAM);
+    assert_true(run.session_options.draft && run.session_options.measure_passes);
     assert_string_equal(said, ""); /* nobody asked */
 }
 
-static void drafts_asked_for_in_vain_are_one_line_and_plain_decoding(void **state)
+static void drafts_asked_for_in_vain_are_one_line_and_other_drafts_or_none(void **state)
 {
     (void)state;
     static const int32_t asked[] = { 1, 8, MTP_DRAFT_AUTO };
@@ -246,16 +247,43 @@ static void drafts_asked_for_in_vain_are_one_line_and_plain_decoding(void **stat
         fake.cannot_draft = true;
         assert_int_equal(generate(), MTP_OK);
         assert_string_equal(shown, "abc");
-        assert_int_equal(run.generation.n_draft, 0);
+        assert_int_equal(run.generation.n_draft, asked[i]);
+        assert_int_equal(run.generation.draft_sources, 1 << MTP_DRAFT_NGRAM);
+        assert_non_null(strstr(said, "drafts from the text so far"));
         assert_non_null(strstr(said, "blk.6.nextn.eh_proj.weight"));
         assert_non_null(strstr(said, "--mtp-model"));
         assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
     }
+    begin("abc", 3, NULL);
+    options.quiet = false;
+    options.draft_sources = 1 << MTP_DRAFT_HEAD;
+    fake.cannot_draft = true;
+    assert_int_equal(generate(), MTP_OK);
+    assert_int_equal(run.generation.n_draft, 0);
+    assert_false(run.session_options.draft);
+    assert_non_null(strstr(said, "going on without drafts"));
     begin("abc", 0, NULL);
     options.quiet = false;
     fake.cannot_draft = true;
     assert_int_equal(generate(), MTP_OK);
     assert_string_equal(said, "");
+}
+
+static void sources_are_those_asked_for(void **state)
+{
+    (void)state;
+    static const unsigned head = 1 << MTP_DRAFT_HEAD, ngrams = 1 << MTP_DRAFT_NGRAM;
+    static const unsigned asked[][3] = { { 0, head, 3 },
+                                         { head, head, 3 },
+                                         { ngrams, ngrams, (unsigned)MTP_DRAFT_AUTO },
+                                         { head | ngrams, head | ngrams, (unsigned)MTP_DRAFT_AUTO } };
+    for (size_t i = 0; i < 4; i++) {
+        begin("abc", MTPGEN_DRAFT_DEFAULT, NULL);
+        options.draft_sources = asked[i][0];
+        mtpgen_choose_drafting(&run);
+        assert_int_equal(run.generation.draft_sources, asked[i][1]);
+        assert_int_equal(run.generation.n_draft, (int32_t)asked[i][2]);
+    }
 }
 
 static void the_draft_head_is_no_larger_than_the_vocabulary(void **state)
@@ -362,7 +390,8 @@ int main(void)
         cmocka_unit_test(a_step_that_fails_keeps_what_was_shown_and_held),
         cmocka_unit_test(a_trace_covers_the_answer_and_knows_the_prompt),
         cmocka_unit_test(drafts_are_three_when_nobody_says_and_the_model_can),
-        cmocka_unit_test(drafts_asked_for_in_vain_are_one_line_and_plain_decoding),
+        cmocka_unit_test(drafts_asked_for_in_vain_are_one_line_and_other_drafts_or_none),
+        cmocka_unit_test(sources_are_those_asked_for),
         cmocka_unit_test(the_draft_head_is_no_larger_than_the_vocabulary),
         cmocka_unit_test(hardly_any_accepted_draft_is_one_warning),
         cmocka_unit_test(a_strict_run_fails_when_it_found_a_difference_or_compared_nothing),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "generation_fixture.h"
+#include "mtp/ngram.h"
 #include "verify/digest.h"
 
 static const char *const drafting_models[] = {
@@ -72,7 +73,7 @@ static void every_depth(const char *file, const struct mtp_sampling *sampling, u
     uint64_t accepted = 0;
     for (int32_t depth = MTP_DRAFT_AUTO; depth <= MTP_MAX_DRAFT; depth++) {
         const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
-        const struct mtp_generation generation = {*sampling, depth, 0};
+        const struct mtp_generation generation = {*sampling, depth, 0, 0};
         generation_run(&drafted, model, &options, &generation, prompt, n);
         assert_int_equal(drafted.status, MTP_OK);
         same_run(&plain, &drafted);
@@ -108,7 +109,7 @@ static void an_end_inside_an_accepted_run_leaves_text_and_state_of_a_plain_loop(
     int32_t prompt[32];
     size_t n = prompt_of(model, prompt);
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
-    const struct mtp_generation generation = {greedy, 4, 0};
+    const struct mtp_generation generation = {greedy, 4, 0, 0};
     uint64_t inside = 0;
     for (uint32_t most = 1; most <= RUN_LENGTH(24); most++) {
         struct run plain = {.most = most, .stop_at = -1}, drafted = plain;
@@ -135,7 +136,7 @@ static void a_session_goes_on_after_an_end_as_if_it_had_been_plain(void **state)
     uint64_t digests[2];
     for (int32_t side = 0; side < 2; side++) {
         const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
-        const struct mtp_generation generation = {greedy, side == 0 ? 0 : 5, 0};
+        const struct mtp_generation generation = {greedy, side == 0 ? 0 : 5, 0, 0};
         mtp_session *session = fixture_session(model, &options, 1);
         struct mtp_error error;
         struct run run = {.most = 17, .stop_at = -1};
@@ -159,7 +160,7 @@ static void the_context_fills_to_its_last_position_and_not_beyond(void **state)
     size_t n = prompt_of(model, prompt);
     for (int32_t depth = 0; depth <= 8; depth += 4) {
         const struct mtp_session_options options = {.n_ctx = 40, .draft = true};
-        const struct mtp_generation generation = {greedy, depth, 0};
+        const struct mtp_generation generation = {greedy, depth, 0, 0};
         struct run run = {.most = RUN_MOST, .stop_at = -1};
         generation_run(&run, model, &options, &generation, prompt, n);
         assert_int_equal(run.status, MTP_ERR_CONTEXT);
@@ -185,7 +186,7 @@ static void batches_threads_modes_and_instruction_sets_never_show(void **state)
         struct mtp_session_options options = variants[i];
         options.n_ctx = 128;
         options.draft = true;
-        const struct mtp_generation generation = {greedy, 3, 0};
+        const struct mtp_generation generation = {greedy, 3, 0, 0};
         generation_run(&run, model, &options, &generation, prompt, n);
         same_run(&plain, &run);
     }
@@ -208,7 +209,7 @@ static void a_context_of_five_thousand_positions_ends_in_the_same_bytes(void **s
     for (int i = 0; i < 3; i++) {
         const struct mtp_session_options options = {.n_ctx = n_ctx, .draft = i > 0,
                                                     .n_batch = i == 1 ? 512 : 300};
-        const struct mtp_generation generation = {greedy, i > 0 ? 3 : 0, 0};
+        const struct mtp_generation generation = {greedy, i > 0 ? 3 : 0, 0, 0};
         mtp_session *session = fixture_session(model, &options, 1);
         struct mtp_error error;
         runs[i] = (struct run){.most = TAIL + 1, .stop_at = -1};
@@ -237,8 +238,8 @@ static void a_reduced_head_drafts_only_its_ids_and_changes_no_text(void **state)
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
     struct run plain = {.most = 64, .stop_at = -1}, full = plain, part = plain;
     plain_loop(&plain, model, &greedy, prompt, n, 256);
-    generation_run(&full, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
-    generation_run(&part, model, &options, &(struct mtp_generation){greedy, 3, 300}, prompt, n);
+    generation_run(&full, model, &options, &(struct mtp_generation){greedy, 3, 0, 0}, prompt, n);
+    generation_run(&part, model, &options, &(struct mtp_generation){greedy, 3, 300, 0}, prompt, n);
     same_run(&plain, &full);
     same_run(&plain, &part);
     assert_true(part.stats.accepted > 0);
@@ -259,7 +260,7 @@ static void drafts_without_a_block_are_plain_steps(void **state)
     struct run plain = {.most = 16, .stop_at = -1}, run = plain;
     plain_loop(&plain, model, &greedy, prompt, n, 64);
     const struct mtp_session_options options = {.n_ctx = 64, .draft = true};
-    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0, 0}, prompt, n);
     same_run(&plain, &run);
     assert_int_equal(run.stats.drafted, 0);
     mtp_model_close(model);
@@ -278,12 +279,113 @@ static void a_companion_drafts_as_the_whole_file_does(void **state)
         size_t n = prompt_of(model, prompt);
         const struct mtp_session_options options = {.n_ctx = 128, .draft = true};
         runs[i] = (struct run){.most = 48, .stop_at = -1};
-        generation_run(&runs[i], model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+        generation_run(&runs[i], model, &options, &(struct mtp_generation){greedy, 3, 0, 0}, prompt, n);
         mtp_model_close(model);
     }
     same_run(&runs[0], &runs[1]);
     assert_int_equal(runs[0].stats.accepted, runs[1].stats.accepted);
     assert_int_equal(runs[0].stats.drafted, runs[1].stats.drafted);
+}
+
+static const unsigned ngrams = 1u << MTP_DRAFT_NGRAM;
+
+/* The bundled model goes round in circles when it is not told to end. */
+static void a_text_that_repeats_itself_is_drafted_from_itself(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run plain = {.most = RUN_LENGTH(300), .stop_at = -1}, run = plain;
+    plain_loop(&plain, model, &greedy, prompt, n, 512);
+    for (int32_t depth = MTP_DRAFT_AUTO; depth <= 5; depth += 3) {
+        const struct mtp_session_options options = {.n_ctx = 512, .draft = true};
+        const struct mtp_generation generation = {greedy, depth, 0, ngrams};
+        generation_run(&run, model, &options, &generation, prompt, n);
+        same_run(&plain, &run);
+        print_message("depth %d: %u of %u n-gram drafts accepted\n", depth, (unsigned)run.stats.accepted,
+                      (unsigned)run.stats.drafted);
+        assert_int_equal(run.stats.by_source[MTP_DRAFT_HEAD].drafted, 0);
+        if (depth > 0)
+            assert_true(run.stats.accepted * 2 > run.stats.drafted && run.stats.drafted > RUN_LENGTH(90));
+    }
+    mtp_model_close(model);
+}
+
+static void a_model_without_a_head_drafts_from_the_text(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    model->weights.mtp.present = false; /* as if the file had none */
+    int32_t prompt[64];
+    size_t n = prompt_of(model, prompt);
+    memcpy(prompt + n, prompt, n * sizeof *prompt);
+    uint64_t accepted = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct mtp_sampling *sampling = i == 0 ? &greedy : &warm;
+        struct run plain = {.most = RUN_LENGTH(64), .stop_at = -1}, run = plain;
+        plain_loop(&plain, model, sampling, prompt, 2 * n, 256);
+        for (int32_t depth = MTP_DRAFT_AUTO; depth <= MTP_MAX_DRAFT; depth++) {
+            const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+            const struct mtp_generation generation = {*sampling, depth, 0, 0};
+            generation_run(&run, model, &options, &generation, prompt, 2 * n);
+            assert_int_equal(run.status, MTP_OK);
+            same_run(&plain, &run);
+            accepted += run.stats.accepted;
+        }
+    }
+    assert_true(accepted > RUN_LENGTH(64));
+    mtp_model_close(model);
+}
+
+static void passes_timed_at_the_start_leave_no_trace(void **state)
+{
+    (void)state;
+    static const char *const files[] = {REFERENCE_MODEL, "tests/golden/models/dense-mixed.gguf",
+                                        "tests/golden/models/moe-q8_0.gguf"};
+    for (int i = 0; i < 3; i++) {
+        mtp_model *model = fixture_model(files[i]);
+        int32_t prompt[32];
+        size_t n = prompt_of(model, prompt);
+        struct run plain = {.most = RUN_LENGTH(48), .stop_at = -1}, run = plain;
+        plain_loop(&plain, model, &greedy, prompt, n, 256);
+        const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .measure_passes = true};
+        mtp_session *session = fixture_session(model, &options, 1);
+        struct mtp_counters counters;
+        struct mtp_draft_costs costs;
+        mtp_session_get_counters(session, &counters);
+        assert_int_equal(counters.rows + counters.passes + counters.expert_reads + counters.expert_rows, 0);
+        assert_int_equal(mtp_session_length(session), 0);
+        assert_null(mtp_session_logits(session));
+        mtp_session_get_draft_costs(session, &costs);
+        assert_true(costs.pass_seconds[0] > 0.0 && costs.pass_seconds[1] > 0.0);
+        assert_int_equal(mtp_session_append(session, prompt, n, &run.error), MTP_OK);
+        generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0, 0});
+        same_run(&plain, &run);
+        mtp_session_close(session);
+        mtp_model_close(model);
+    }
+}
+
+static void a_checkpoint_takes_the_text_back_too(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true};
+    mtp_session *session = fixture_session(model, &options, 1);
+    mtp_checkpoint *checkpoint;
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    struct run run = {.most = 12, .stop_at = -1};
+    assert_int_equal(mtp_session_append(session, prompt, n, &run.error), MTP_OK);
+    assert_int_equal(mtp_checkpoint_take(&checkpoint, session, &run.error), MTP_OK);
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 2, 0, ngrams});
+    assert_int_equal(ngram_length(session->ngram), mtp_session_length(session));
+    assert_int_equal(mtp_checkpoint_restore(session, checkpoint, &run.error), MTP_OK);
+    assert_int_equal(ngram_length(session->ngram), n);
+    mtp_checkpoint_free(checkpoint);
+    mtp_session_close(session);
+    mtp_model_close(model);
 }
 
 int main(void)
@@ -299,6 +401,10 @@ int main(void)
         cmocka_unit_test(a_reduced_head_drafts_only_its_ids_and_changes_no_text),
         cmocka_unit_test(drafts_without_a_block_are_plain_steps),
         cmocka_unit_test(a_companion_drafts_as_the_whole_file_does),
+        cmocka_unit_test(a_text_that_repeats_itself_is_drafted_from_itself),
+        cmocka_unit_test(a_model_without_a_head_drafts_from_the_text),
+        cmocka_unit_test(passes_timed_at_the_start_leave_no_trace),
+        cmocka_unit_test(a_checkpoint_takes_the_text_back_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

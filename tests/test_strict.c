@@ -34,7 +34,7 @@ static void proven(const char *file, struct mtp_session_options options,
     options.draft = true;
     options.strict = MTP_STRICT_FULL;
     struct run run = {.most = most, .stop_at = -1};
-    generation_run(&run, model, &options, &(struct mtp_generation){*sampling, depth, 0}, prompt, n);
+    generation_run(&run, model, &options, &(struct mtp_generation){*sampling, depth, 0, 0}, prompt, n);
     if (run.status != MTP_OK)
         fail_msg("%s at depth %d: %s", file, depth, run.error.message);
     assert_int_equal(run.strict.mismatches, 0);
@@ -86,7 +86,7 @@ static void a_spot_check_checks_one_step_in_sixteen(void **state)
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true,
                                                 .strict = MTP_STRICT_SAMPLE};
     struct run run = {.most = 100, .stop_at = -1};
-    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 2, 0}, prompt, n);
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 2, 0, 0}, prompt, n);
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(run.strict.prompt_rows_checked, 0);
     assert_int_equal(run.strict.steps_checked, (run.stats.steps + 15) / 16);
@@ -104,7 +104,7 @@ static void a_long_prompt_is_checked_row_by_row(void **state)
     const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .n_batch = 33,
                                                 .strict = MTP_STRICT_FULL};
     struct run run = {.most = 8, .stop_at = -1};
-    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, ids, N);
+    generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0, 0}, ids, N);
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(run.strict.prompt_rows_checked, N);
     mtp_model_close(model);
@@ -120,7 +120,7 @@ static void one_flipped_bit_is_caught_and_named(void **state)
     size_t n = prompt_of(model, prompt);
     struct run clean = {.most = 40, .stop_at = -1};
     const struct mtp_session_options plain = {.n_ctx = 256, .draft = true};
-    generation_run(&clean, model, &plain, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+    generation_run(&clean, model, &plain, &(struct mtp_generation){greedy, 3, 0, 0}, prompt, n);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char flip[64], where[64];
         snprintf(flip, sizeof flip, "%s:2", names[i]);
@@ -128,7 +128,7 @@ static void one_flipped_bit_is_caught_and_named(void **state)
         const struct mtp_session_options options = {.n_ctx = 256, .draft = true,
                                                     .strict = MTP_STRICT_FULL, .test_flip = flip};
         struct run run = {.most = 40, .stop_at = -1};
-        generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0}, prompt, n);
+        generation_run(&run, model, &options, &(struct mtp_generation){greedy, 3, 0, 0}, prompt, n);
         if (run.status != MTP_ERR_STRICT || strstr(run.strict.first_difference, where) == NULL)
             fail_msg("%s: status %d, \"%s\"", flip, run.status, run.error.message);
         print_message("%s: %s\n", flip, run.strict.first_difference);
@@ -170,17 +170,68 @@ static void a_checkpoint_takes_the_shadow_along(void **state)
     struct run run = {.most = 12, .stop_at = -1};
     assert_int_equal(mtp_session_append(session, prompt, n, &error), MTP_OK);
     assert_int_equal(mtp_checkpoint_take(&checkpoint, session, &error), MTP_OK);
-    generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0});
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 3, 0, 0});
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(mtp_checkpoint_restore(session, checkpoint, &error), MTP_OK);
     assert_int_equal(mtp_session_append(session, prompt, n, &error), MTP_OK);
     run.n = 0;
-    generation_go_on(&run, session, &(struct mtp_generation){greedy, 5, 0});
+    generation_go_on(&run, session, &(struct mtp_generation){greedy, 5, 0, 0});
     assert_int_equal(run.status, MTP_OK);
     assert_int_equal(run.strict.mismatches + run.strict.mtp_mismatches, 0);
     mtp_checkpoint_free(checkpoint);
     mtp_session_close(session);
     mtp_model_close(model);
+}
+
+static bool take_one(void *user, int32_t id, uint32_t position)
+{
+    (void)position;
+    *(int32_t *)user = id;
+    return true;
+}
+
+/* Whatever is drafted, how many and where from, step by step. */
+static void random_schedule(const char *file, const struct mtp_sampling *sampling, uint32_t seed, bool *used)
+{
+    mtp_model *model = fixture_model(file);
+    const struct mtp_session_options options = {.n_ctx = 256, .draft = true, .strict = MTP_STRICT_FULL};
+    mtp_session *session = fixture_session(model, &options, 1);
+    int32_t prompt[64], last;
+    size_t n = prompt_of(model, prompt);
+    memcpy(prompt + n, prompt, n * sizeof *prompt); /* a text that repeats itself */
+    struct mtp_error error;
+    assert_int_equal(mtp_session_append(session, prompt, 2 * n, &error), MTP_OK);
+    for (int i = 0; i < (int)RUN_LENGTH(30); i++) {
+        seed = seed * 1664525u + 1013904223u;
+        const struct mtp_generation generation = {*sampling, (int32_t)(seed >> 16) % (MTP_MAX_DRAFT + 2) - 1,
+                                                  (seed >> 8) % 2 * 64, (seed >> 12) % 4};
+        if (mtp_session_step(session, &generation, take_one, &last, &error) != MTP_OK)
+            fail_msg("%s, step %d: %s", file, i, error.message);
+    }
+    struct mtp_strict_report strict;
+    struct mtp_draft_stats stats;
+    mtp_session_get_strict_report(session, &strict);
+    mtp_session_get_draft_stats(session, &stats);
+    assert_int_equal(strict.mismatches + strict.mtp_mismatches, 0);
+    assert_int_equal(strict.steps_checked, stats.steps);
+    for (int i = 0; i < MTP_DRAFT_SOURCES; i++)
+        used[i] = used[i] || (stats.by_source[i].accepted > 0 &&
+                              stats.by_source[i].accepted < stats.by_source[i].drafted);
+    mtp_session_close(session);
+    mtp_model_close(model);
+}
+
+static void random_schedules_of_depth_and_source_are_proven(void **state)
+{
+    (void)state;
+    bool used[MTP_DRAFT_SOURCES] = {false, false};
+    for (uint32_t seed = 1; seed <= 4; seed++) {
+        random_schedule(REFERENCE_MODEL, &greedy, seed, used);
+        random_schedule(REFERENCE_MODEL, &warm, seed, used);
+        random_schedule("tests/golden/models/dense-q4_k_m.gguf", &greedy, seed, used);
+        random_schedule("tests/golden/models/dense-mixed.gguf", &greedy, seed, used); /* no draft head */
+    }
+    assert_true(used[MTP_DRAFT_HEAD] && used[MTP_DRAFT_NGRAM]);
 }
 
 int main(void)
@@ -194,6 +245,7 @@ int main(void)
         cmocka_unit_test(one_flipped_bit_is_caught_and_named),
         cmocka_unit_test(a_flip_of_no_known_operation_is_refused),
         cmocka_unit_test(a_checkpoint_takes_the_shadow_along),
+        cmocka_unit_test(random_schedules_of_depth_and_source_are_proven),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

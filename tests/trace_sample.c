@@ -25,7 +25,7 @@ struct trace_header trace_sample_header(bool logits)
         .kv_type = MTP_KV_F32,
         .moe_mode = MTP_MOE_PER_TOKEN,
         .strict = MTP_STRICT_SAMPLE,
-        .generation = {{0.75f, 40, 0.95f, 0.05f, 0xfedcba9876543210ull}, 3, 11},
+        .generation = {{0.75f, 40, 0.95f, 0.05f, 0xfedcba9876543210ull}, 3, 11, 0},
         .logits = logits,
         .n_prompt = SAMPLE_PROMPT,
         .prompt = sample_prompt,

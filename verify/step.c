@@ -8,6 +8,7 @@
 #include "kernels/fpcontrol.h"
 #include "mtp/draft_policy.h"
 #include "mtp/mtp_head.h"
+#include "mtp/ngram.h"
 #include "profile.h"
 #include "sampler.h"
 #include "session.h"
@@ -25,6 +26,10 @@ struct step {
     const float *rows[MAX_STEP_ROWS]; /* logits that record.tokens were drawn from */
     bool stopped;                     /* fn ended the run at the last token given */
     uint32_t n_given_drafts;
+    struct draft_choice choice;
+    int32_t foretold[MTP_MAX_DRAFT]; /* n-gram drafts */
+    uint32_t n_foretold;
+    double catch_up_seconds;
 };
 
 static double now(void)
@@ -61,17 +66,44 @@ static void give(struct step *step, int32_t id, uint64_t digest, const float *ro
     step->stopped = !step->fn(step->user, id, record->position + n);
 }
 
-static uint32_t drafts_wanted(const struct step *step)
+/* Drafts that there is room for. */
+static uint32_t room(const mtp_session *s)
+{
+    uint32_t left = s->options.n_ctx - s->lengths[0] - 1;
+    uint32_t rows = s->options.n_batch - 1;
+    return !s->options.draft ? 0 : left < rows ? left : rows;
+}
+
+/* Which sources the caller allows and the session has. */
+static bool has_source(const struct step *step, enum mtp_draft_source source)
 {
     const mtp_session *s = step->s;
-    if (s->mtp == NULL)
-        return 0;
-    uint32_t n = step->generation->n_draft == MTP_DRAFT_AUTO
-                     ? draft_policy_choose(s->policy)
-                     : (uint32_t)step->generation->n_draft;
-    uint32_t room = s->options.n_ctx - s->lengths[0] - 1;
-    n = n < s->options.n_batch ? n : s->options.n_batch - 1;
-    return n < room ? n : room;
+    unsigned first = s->mtp != NULL ? MTP_DRAFT_HEAD : MTP_DRAFT_NGRAM;
+    unsigned allowed = step->generation->draft_sources != 0 ? step->generation->draft_sources : 1u << first;
+    bool is_there = source == MTP_DRAFT_HEAD ? s->mtp != NULL : s->ngram != NULL;
+    return is_there && (allowed & 1u << source) != 0;
+}
+
+/* How many drafts the step takes, and where from. */
+static struct draft_choice choose(struct step *step)
+{
+    mtp_session *s = step->s;
+    struct draft_offer offer = {room(s), has_source(step, MTP_DRAFT_HEAD), 0};
+    bool automatic = step->generation->n_draft == MTP_DRAFT_AUTO;
+    uint32_t asked = automatic ? MTP_MAX_DRAFT : (uint32_t)step->generation->n_draft;
+    if (asked == 0 || offer.most == 0)
+        return (struct draft_choice){0, MTP_DRAFT_HEAD};
+    if (has_source(step, MTP_DRAFT_NGRAM))
+        step->n_foretold = ngram_draft(s->ngram, step->record.tokens[0], MTP_MAX_DRAFT, step->foretold,
+                                       &offer.matched);
+    if (automatic) {
+        draft_policy_foretold(s->policy, offer.matched, step->foretold, step->n_foretold);
+        return draft_policy_choose(s->policy, &offer);
+    }
+    bool found = offer.matched == NGRAM_LONGEST || (offer.matched > 0 && !offer.head);
+    enum mtp_draft_source source = found ? MTP_DRAFT_NGRAM : MTP_DRAFT_HEAD;
+    uint32_t n = found || offer.head ? asked : 0;
+    return (struct draft_choice){n < offer.most ? n : offer.most, source};
 }
 
 static uint32_t head_rows(const struct step *step)
@@ -94,16 +126,33 @@ static bool draft_noise(const struct mtp_generation *g, struct draw_noise *noise
     return s->temperature > 0.0f && s->top_k != 1 && s->top_p > 0.0f && !g->draft_likeliest;
 }
 
-static enum mtp_status draft(struct step *step, uint32_t n)
+/* Drafts that the host knows go to the board, as those of the MTP block would stand there. */
+static void post(const struct step *step)
+{
+    mtp_session *s = step->s;
+    struct step_board *board = s->exchange.board;
+    uint32_t n = step->choice.n;
+    *board = (struct step_board){.trunk_first = (int32_t)step->record.position,
+                                 .tokens = {step->record.tokens[0]}};
+    memcpy(board->tokens + 1, step->foretold, n * sizeof *board->tokens);
+    exchange_rotary_until(s, step->record.position + n + 1);
+    exchange_upload_rows(s, 0);
+}
+
+static enum mtp_status draft(struct step *step)
 {
     struct mtp_step_record *record = &step->record;
+    uint32_t n = step->choice.n;
     if (n == 0)
         return MTP_OK;
     fp_control saved = fp_control_enter();
+    enum mtp_status status = MTP_OK;
     struct draw_noise noise;
     bool drawn = draft_noise(step->generation, &noise);
-    enum mtp_status status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL,
-                                       step->error);
+    if (step->choice.source == MTP_DRAFT_HEAD)
+        status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL, step->error);
+    else
+        post(step);
     fp_control_leave(saved);
     record->n_drafts = n;
     return status;
@@ -167,16 +216,24 @@ static void count(struct step *step)
 {
     struct mtp_draft_stats *stats = &step->s->stats;
     struct mtp_step_record *record = &step->record;
+    struct mtp_source_stats *source = &stats->by_source[step->choice.source];
     record->n_accepted = step->n_given_drafts;
     stats->steps++;
     stats->drafted += record->n_drafts;
     stats->accepted += record->n_accepted;
+    source->steps += record->n_drafts > 0;
+    source->drafted += record->n_drafts;
+    source->accepted += record->n_accepted;
     for (uint32_t i = 0; i < record->n_drafts; i++)
         stats->drafted_at[i]++;
-    for (uint32_t i = 0; i < record->n_accepted; i++)
+    for (uint32_t i = 0; i < record->n_accepted; i++) {
         stats->accepted_at[i]++;
-    for (uint32_t i = 0; i < record->n_drafts && i < record->n_accepted + !step->stopped; i++)
+        source->accepted_at[i]++;
+    }
+    for (uint32_t i = 0; i < record->n_drafts && i < record->n_accepted + !step->stopped; i++) {
         stats->compared_at[i]++;
+        source->compared_at[i]++;
+    }
     stats->histogram[record->n_accepted]++;
     stats->width_steps[record->n_drafts]++;
 }
@@ -198,23 +255,26 @@ static enum mtp_status commit(struct step *step, uint32_t kept)
     enum mtp_status status = MTP_OK;
     if (s->mtp != NULL)
         status = session_note(s, ids, record->position, kept, step->error);
+    if (s->ngram != NULL)
+        ngram_add(s->ngram, ids, kept);
     if (status == MTP_OK && s->strict != NULL)
         status = strict_after_step(s, ids, kept, step->error);
     return status;
 }
 
 /* Rows that plain steps have left to the draft head are no cost of the draft that comes after them. */
-static enum mtp_status catch_up(struct step *step, uint32_t n_drafts)
+static enum mtp_status catch_up(struct step *step)
 {
     mtp_session *s = step->s;
-    if (n_drafts == 0 || !mtp_is_behind(s->mtp))
+    if (step->choice.n == 0 || step->choice.source != MTP_DRAFT_HEAD || !mtp_is_behind(s->mtp))
         return MTP_OK;
     if (s->mtp->may_skip)
         mtp_skip(s);
     fp_control saved = fp_control_enter();
     double start = now();
     enum mtp_status status = mtp_catch_up(s, step->error);
-    s->stats.draft_seconds += now() - start;
+    step->catch_up_seconds = now() - start;
+    s->stats.draft_seconds += step->catch_up_seconds;
     fp_control_leave(saved);
     return status;
 }
@@ -225,18 +285,31 @@ static void mark(const mtp_session *s, int number)
         s->backend->ops->mark(s->backend, number);
 }
 
+static void learn(const struct step *step, uint32_t kept, double draft_seconds, double pass_seconds)
+{
+    const struct draft_outcome outcome = {
+        .n_drafts = step->choice.n,
+        .n_tokens = kept,
+        .source = step->choice.source,
+        .draft_seconds = draft_seconds,
+        .pass_seconds = pass_seconds,
+        .catch_up_seconds = step->catch_up_seconds,
+    };
+    draft_policy_learn(step->s->policy, &outcome);
+}
+
 static enum mtp_status extend(struct step *step)
 {
     mtp_session *s = step->s;
-    uint32_t n_drafts = drafts_wanted(step);
+    step->choice = choose(step);
     if (s->mtp != NULL)
         s->mtp->may_skip = step->generation->n_draft == MTP_DRAFT_AUTO &&
                            draft_policy_gave_up(s->policy);
-    enum mtp_status status = catch_up(step, n_drafts);
+    enum mtp_status status = catch_up(step);
     double start = now();
     mark(s, 0);
     if (status == MTP_OK)
-        status = draft(step, n_drafts);
+        status = draft(step);
     double drafted = now();
     mark(s, 1);
     if (status == MTP_OK)
@@ -244,7 +317,7 @@ static enum mtp_status extend(struct step *step)
     if (status != MTP_OK)
         return status;
     double verified = now();
-    if (s->backend->ops->between != NULL && n_drafts > 0) /* the host did not wait for the drafts */
+    if (s->backend->ops->between != NULL && step->choice.n > 0) /* the host did not wait for the drafts */
         drafted = start + s->backend->ops->between(s->backend, 0, 1);
     uint32_t kept = 1;
     status = accept(step, &kept);
@@ -259,7 +332,7 @@ static enum mtp_status extend(struct step *step)
     s->stats.verify_seconds += verified - drafted;
     s->stats.commit_seconds += end - verified;
     if (s->policy != NULL)
-        draft_policy_learn(s->policy, step->record.n_drafts, kept, end - start);
+        learn(step, kept, drafted - start, end - drafted);
     return status;
 }
 
@@ -327,7 +400,7 @@ static enum mtp_status take_step(struct step *step)
 enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generation *generation,
                                  mtp_token_fn fn, void *user, struct mtp_error *error)
 {
-    struct step step = {session, generation, fn, user, error, {0}, {0}, false, 0};
+    struct step step = {.s = session, .generation = generation, .fn = fn, .user = user, .error = error};
     int outer = profile_enter(session->profile, MTP_PROFILE_STEPS);
     enum mtp_status status = take_step(&step);
     profile_enter(session->profile, outer);
@@ -337,6 +410,15 @@ enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generati
 void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats)
 {
     *stats = session->stats;
+}
+
+void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs)
+{
+    memset(costs, 0, sizeof *costs);
+    for (uint32_t i = 0; session->policy != NULL && i < MTP_COSTS; i++) {
+        costs->pass_seconds[i] = draft_policy_pass_seconds(session->policy, i);
+        costs->draft_seconds[i] = draft_policy_draft_seconds(session->policy, i);
+    }
 }
 
 void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user)
