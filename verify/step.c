@@ -150,7 +150,8 @@ static enum mtp_status draft(struct step *step)
     struct draw_noise noise;
     bool drawn = draft_noise(step->generation, &noise);
     if (step->choice.source == MTP_DRAFT_HEAD)
-        status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL, step->error);
+        status = mtp_draft(step->s, record->tokens[0], n, head_rows(step), drawn ? &noise : NULL,
+                           step->error);
     else
         post(step);
     fp_control_leave(saved);
