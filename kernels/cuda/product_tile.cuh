@@ -184,8 +184,9 @@ struct warp_reader {
 
 /* Folds the segments of n_units of the block's units, from `unit` on, and stores the results. */
 template <int W, int TOGETHER>
-DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
-                       const struct units<TOGETHER> &units, const float *parts, uint32_t unit, uint32_t n_units)
+DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns,
+                       const struct spread &spread, const struct units<TOGETHER> &units, const float *parts,
+                       uint32_t unit, uint32_t n_units)
 {
     const uint32_t n = TILE_ROWS * W * spread.tiles * n_units;
     for (uint32_t i = threadIdx.x; i < n; i += PRODUCT_THREADS) {
@@ -201,7 +202,8 @@ DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns
             uint32_t begin = first_of_segment(spread.n, s);
             bool empty = begin == first_of_segment(spread.n, s + 1);
             uint32_t warp = part * spread.warps + (spread.n < SEGMENTS ? begin : s);
-            v[s] = empty ? 0.0f : parts[((of_units * PRODUCT_WARPS + warp) * W + column) * PARTS_STRIDE + row];
+            uint32_t at = (of_units * PRODUCT_WARPS + warp) * W + column;
+            v[s] = empty ? 0.0f : parts[at * PARTS_STRIDE + row];
         }
         p.y[columns.output[column] * p.y_stride + output] = fold_eight(v);
     }
