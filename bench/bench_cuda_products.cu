@@ -302,7 +302,8 @@ static void launch_set(struct bench *b, const struct set *s, uint8_t *at, int32_
             matmuls[args.n_matmuls++] = {w, b->x, b->act, y, w.n_out, n};
         else
             experts[args.n_experts++] = {w, b->x, b->act, y, w.n_out, n * USED, w.n_in == 512 ? 1 : USED,
-                                         b->order + choice * n * USED, b->start + choice * (EXPERTS + 1), true};
+                                         b->order + choice * n * USED, b->start + choice * (EXPERTS + 1),
+                                         true};
         y += (size_t)w.n_out * (size_t)n * (w.n_experts == 1 ? 1 : USED);
     }
     if (at_once)

@@ -31,5 +31,6 @@ check "the kernels' code compiles for the host" built
 for type in BF16 Q5_1 Q4_K Q6_K IQ3_S; do
     check "products of $type are the definition's" equals $type
 done
+check "several products in one launch are the definition's" equals sets
 check "a type that is none is not compared" sh -c '! "$1" Q9_K' - "$scratch/emulated"
 finish

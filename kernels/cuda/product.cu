@@ -109,12 +109,13 @@ struct launch cuda_product_of(const struct weight *w, const float *x, const stru
     return launch;
 }
 
-cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units, int blocks,
-                               size_t shared_bytes, cudaStream_t stream)
+cudaError_t cuda_launch_blocks(const void *kernel, const struct product *product, uint32_t n_units,
+                               int blocks, size_t shared_bytes, cudaStream_t stream)
 {
     const struct kernel_launch launch = {kernel, blocks, shared_bytes, stream};
     struct product copy = *product;
-    return cuda_launch_kernel(&launch, dim3(cuda_product_slots(product), n_units < 65535 ? n_units : 65535), &copy);
+    const dim3 grid(cuda_product_slots(product), n_units < 65535 ? n_units : 65535);
+    return cuda_launch_kernel(&launch, grid, &copy);
 }
 
 cudaError_t cuda_launch_product(const struct launch *launch)

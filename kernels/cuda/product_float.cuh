@@ -99,8 +99,8 @@ DEVICE void add_weights(const struct product &p, const struct columns<W> &column
 
 /* w: what read_weights has read of the row's beginning. */
 template <int TYPE, int W>
-DEVICE void add_row(const struct product &p, const struct columns<W> &columns, const uint8_t *row, bool paired,
-                    float2 w[float_ahead<W>()], float2 sum[W])
+DEVICE void add_row(const struct product &p, const struct columns<W> &columns, const uint8_t *row,
+                    bool paired, float2 w[float_ahead<W>()], float2 sum[W])
 {
     const size_t first = 2 * (threadIdx.x % 32), whole = p.n_in / 64 * 64;
     for (size_t i = first; i < whole; i += 64 * (size_t)float_ahead<W>()) {

@@ -37,7 +37,8 @@ HOST_DEVICE constexpr int merged_bytes()
 {
     return larger(larger(merged_plan<MTP_TYPE_Q3_K, W, E>::BYTES, merged_plan<MTP_TYPE_Q4_K, W, E>::BYTES),
                   larger(merged_plan<MTP_TYPE_Q5_K, W, E>::BYTES,
-                         larger(merged_plan<MTP_TYPE_Q6_K, W, E>::BYTES, merged_plan<MTP_TYPE_Q8_0, W, E>::BYTES)));
+                         larger(merged_plan<MTP_TYPE_Q6_K, W, E>::BYTES,
+                                merged_plan<MTP_TYPE_Q8_0, W, E>::BYTES)));
 }
 
 /* W: batch rows here, ROWS: of the kernel. */

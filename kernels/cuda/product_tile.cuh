@@ -18,45 +18,22 @@ HOST_DEVICE constexpr int tile_blocks()
     return W < 8 ? 3 : 2;
 }
 
-/* A row's share of a super-block in shared memory: struct act_block but for its padding. Rows begin in other
- * banks. */
-#ifndef T_AHEAD
-#define T_AHEAD 1
-#endif
-#ifdef T_UNSTAGED
-#define T_W 99
-#else
-#define T_W 8
-#endif
-enum { STAGED_ROW = 304, STAGED_CHUNKS = STAGED_ROW / 16 };
-
 template <int TYPE, int W, int BLOCKS>
 struct tile_plan {
-    static constexpr int COLUMNS_BYTES = ((int)sizeof(struct columns<W>) + 15) / 16 * 16;
-    static constexpr int SHARE = SHARED_BYTES / BLOCKS - 1024;
-    static constexpr int MOST_BYTES = SHARE < (int)SHARED_OF_BLOCK ? SHARE : (int)SHARED_OF_BLOCK;
-    /* Sums of the warps: of one unit. */
-    static constexpr int PARTS_OF_UNIT = PRODUCT_WARPS * W * PARTS_STRIDE;
-    /* Whether a warp copies the eight batch rows' super-blocks beside its tiles, whole lines at a time: read
-     * by the lanes that multiply them, they take eight requests an instruction. */
-    static constexpr int STAGED_BYTES = 2 * PRODUCT_WARPS * (tile<TYPE>::BYTES + W * STAGED_ROW);
-    static constexpr bool STAGED =
-        W == T_W && COLUMNS_BYTES + PARTS_OF_UNIT * (int)sizeof(float) + STAGED_BYTES <= MOST_BYTES;
     /* Units whose sums are kept at a time, so that a super-block of eight batch rows is read once for two;
      * class S has no registers for that. */
-    static constexpr int TOGETHER =
-        W == 8 && format<TYPE>::CLASS_K &&
-                (!STAGED || COLUMNS_BYTES + 2 * PARTS_OF_UNIT * (int)sizeof(float) + STAGED_BYTES <= MOST_BYTES)
-            ? 2 : 1;
-    /* Where there is room twice: while one is folded the other is filled. */
-    static constexpr int PARTS = TOGETHER * PARTS_OF_UNIT, PARTS_COPIES = STAGED ? 1 : 2;
-    static constexpr int FIXED_BYTES = COLUMNS_BYTES + PARTS_COPIES * PARTS * (int)sizeof(float);
-    static constexpr int STAGE_BYTES = tile<TYPE>::BYTES + (STAGED ? W * STAGED_ROW : 0);
-    static constexpr int FIT = (MOST_BYTES - FIXED_BYTES) / (PRODUCT_WARPS * STAGE_BYTES);
+    static constexpr int TOGETHER = W == 8 && format<TYPE>::CLASS_K ? 2 : 1;
+    static constexpr int COLUMNS_BYTES = ((int)sizeof(struct columns<W>) + 15) / 16 * 16;
+    /* Sums of the warps, twice: while one is folded the other is filled. */
+    static constexpr int PARTS = TOGETHER * PRODUCT_WARPS * W * PARTS_STRIDE;
+    static constexpr int FIXED_BYTES = COLUMNS_BYTES + 2 * PARTS * (int)sizeof(float);
+    static constexpr int SHARE = SHARED_BYTES / BLOCKS - 1024;
+    static constexpr int MOST_BYTES = SHARE < (int)SHARED_OF_BLOCK ? SHARE : (int)SHARED_OF_BLOCK;
+    static constexpr int FIT = (MOST_BYTES - FIXED_BYTES) / (PRODUCT_WARPS * tile<TYPE>::BYTES);
     /* With eight and more batch rows, what is not taken serves better as first cache of the activations. */
     static constexpr int MOST = W < 8 ? 6 : W == 8 ? 4 : 3;
     static constexpr int STAGES = FIT < 2 ? 2 : FIT > MOST ? MOST : FIT;
-    static constexpr int BYTES = FIXED_BYTES + PRODUCT_WARPS * STAGES * STAGE_BYTES;
+    static constexpr int BYTES = FIXED_BYTES + PRODUCT_WARPS * STAGES * tile<TYPE>::BYTES;
 };
 
 /* What a lane adds up, by class and number of batch rows. */
@@ -159,46 +136,22 @@ DEVICE void copy_tile(uint8_t *shared, const uint8_t *weights, int lane)
             copy_async(shared + at + 16 * lane, weights + at + 16 * lane);
 }
 
-/* Super-block b of the batch rows. */
-template <int W>
-DEVICE void copy_rows(uint8_t *shared, const struct product &p, const struct columns<W> &columns, uint32_t n_blocks,
-                      uint32_t b, int lane)
-{
-#pragma unroll
-    for (int first = 0; first < W * STAGED_CHUNKS; first += LANES) {
-        const int chunk = first + lane, row = chunk / STAGED_CHUNKS;
-        if (chunk < W * STAGED_CHUNKS)
-            copy_async(shared + 16 * chunk, (const uint8_t *)(p.act + (size_t)columns.input[row] * n_blocks + b) +
-                                                chunk % STAGED_CHUNKS * 16);
-    }
-}
-
-template <int TYPE, int W, class PLAN>
+template <int TYPE, class PLAN>
 struct warp_reader {
-    const struct product &p;
-    const struct columns<W> &columns;
     const uint8_t *weights;
-    uint8_t *ring, *staged;
+    uint8_t *ring;
     struct route_of_warp<PLAN::TOGETHER> route;
     struct walk ahead;
     uint32_t n_blocks;
-    int lane, free_stage, stage, free_rows, rows;
-    bool fresh;
+    int lane, free_stage, stage;
 
     DEVICE static int after(int stage)
     {
         return stage + 1 == PLAN::STAGES ? 0 : stage + 1;
     }
 
-    /* What the walk's tile needs of the batch rows: once for those taken together. */
-    DEVICE void read_rows(const struct walk &at)
-    {
-        if (!PLAN::STAGED || at.unit >= route.units.n || at.together != 0)
-            return;
-        copy_rows<W>(staged + free_rows * W * STAGED_ROW, p, columns, n_blocks, at.block, lane);
-        free_rows = after(free_rows);
-    }
-    DEVICE void read_tile()
+    /* Every call is one group of copies, an empty one past the end. */
+    DEVICE void read_ahead()
     {
         if (ahead.unit < route.units.n) {
             const uint32_t tile_at = route.tile_at(ahead.unit + ahead.together);
@@ -211,55 +164,29 @@ struct warp_reader {
         free_stage = after(free_stage);
     }
 
-    /* Every call is one group of copies, an empty one past the end. Weights may be read before all else. */
-    DEVICE void start_weights()
+    DEVICE void start()
     {
-        free_stage = stage = 0;
         for (int i = 0; i < PLAN::STAGES - 1; i++)
-            read_tile();
-    }
-    DEVICE void start_rows()
-    {
-        [[maybe_unused]] struct walk at = {0, 0, route.first};
-        free_rows = rows = 0;
-        fresh = true;
-        if constexpr (PLAN::STAGED) {
-            for (int i = 0; i < PLAN::STAGES - 1; i++) {
-                read_rows(at);
-                route.advance(&at);
-            }
-            copy_commit();
-        }
+            read_ahead();
     }
 
     /* The oldest tile; the one before it is given up. */
     DEVICE const uint8_t *next()
     {
-        if (PLAN::STAGED && fresh)
-            copy_wait<0>();
-        else
-            copy_wait<PLAN::STAGES - 2>();
-        fresh = false;
+        copy_wait<PLAN::STAGES - 2>();
         __syncwarp();
-        read_rows(ahead);
-        read_tile();
+        read_ahead();
         const uint8_t *at = ring + stage * tile<TYPE>::BYTES;
         stage = after(stage);
-        return at;
-    }
-    /* The batch rows of the tile that next() has given, the first of some together. */
-    DEVICE const uint8_t *next_rows()
-    {
-        const uint8_t *at = staged + rows * W * STAGED_ROW;
-        rows = after(rows);
         return at;
     }
 };
 
 /* Folds the segments of n_units of the block's units, from `unit` on, and stores the results. */
 template <int W, int TOGETHER>
-DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
-                       const struct units<TOGETHER> &units, const float *parts, uint32_t unit, uint32_t n_units)
+DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns,
+                       const struct spread &spread, const struct units<TOGETHER> &units, const float *parts,
+                       uint32_t unit, uint32_t n_units)
 {
     const uint32_t n = TILE_ROWS * W * spread.tiles * n_units;
     for (uint32_t i = threadIdx.x; i < n; i += PRODUCT_THREADS) {
@@ -275,33 +202,32 @@ DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns
             uint32_t begin = first_of_segment(spread.n, s);
             bool empty = begin == first_of_segment(spread.n, s + 1);
             uint32_t warp = part * spread.warps + (spread.n < SEGMENTS ? begin : s);
-            v[s] = empty ? 0.0f : parts[((of_units * PRODUCT_WARPS + warp) * W + column) * PARTS_STRIDE + row];
+            uint32_t at = (of_units * PRODUCT_WARPS + warp) * W + column;
+            v[s] = empty ? 0.0f : parts[at * PARTS_STRIDE + row];
         }
         p.y[columns.output[column] * p.y_stride + output] = fold_eight(v);
     }
 }
 
-/* The batch rows a lane needs: of block i, column_of(i). */
+/* The batch rows a lane needs, as numbers of their first super-blocks. */
 template <int W>
 struct lane_rows {
     static constexpr bool FEW = W < 8;
     static constexpr int NT = W > 8 ? W / 8 : 1, BLOCKS = FEW ? 2 : 3 * NT;
-    uint32_t block[BLOCKS]; /* as numbers of their first super-blocks */
+    uint32_t block[BLOCKS];
 
-    DEVICE static int column_of(int i, int lane)
-    {
-        const int g = lane / 4, t = lane % 4, column = i % 3 == 0 ? g : 2 * t + i % 3 - 1;
-        return FEW ? column * W / 8 : 8 * (i / 3) + column;
-    }
     DEVICE lane_rows(const struct columns<W> &columns, int lane, uint32_t n)
     {
+        const int g = lane / 4, t = lane % 4;
 #pragma unroll
-        for (int i = 0; i < BLOCKS; i++)
-            block[i] = columns.input[column_of(i, lane)] * n;
+        for (int i = 0; i < BLOCKS; i++) {
+            const int column = i % 3 == 0 ? g : 2 * t + i % 3 - 1;
+            block[i] = columns.input[FEW ? column * W / 8 : 8 * (i / 3) + column] * n;
+        }
     }
 };
 
-/* Super-block b of the rows, where it lies. */
+/* Super-block b of the rows. */
 template <int TYPE, int W>
 DEVICE void load_rows(const struct product &p, const struct lane_rows<W> &rows, uint32_t b, int lane,
                       typename sums_of<TYPE, W>::type::inputs *in)
@@ -312,106 +238,78 @@ DEVICE void load_rows(const struct product &p, const struct lane_rows<W> &rows, 
         block[i] = p.act + rows.block[i] + b;
     in->load(block, lane);
 }
-/* As copy_rows has put it. */
-template <int TYPE, int W>
-DEVICE void load_staged(const uint8_t *staged, int lane, typename sums_of<TYPE, W>::type::inputs *in)
-{
-    const struct act_block *block[lane_rows<W>::BLOCKS];
-#pragma unroll
-    for (int i = 0; i < lane_rows<W>::BLOCKS; i++)
-        block[i] =
-            (const struct act_block *)(const void *)(staged + lane_rows<W>::column_of(i, lane) * STAGED_ROW);
-    in->load(block, lane);
-}
-
 /* The segments of up to TOGETHER units' sixteens: their super-blocks in sequence. in: the segment's first
  * super-block of one batch row, and again when it returns: the next one is read while one is multiplied. For
  * more rows that would take more registers, and reads past the end, than it gives. */
 template <int TYPE, int W, class PLAN>
 DEVICE void add_segments(const struct product &p, const struct lane_rows<W> &rows,
-                         struct warp_reader<TYPE, W, PLAN> *reader, uint32_t n_units,
+                         struct warp_reader<TYPE, PLAN> *reader, uint32_t n_units,
                          typename sums_of<TYPE, W>::type::inputs *in,
                          typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER])
 {
     const uint32_t first = reader->route.first, last = reader->route.last;
     for (uint32_t b = first; b <= last; b++) {
         typename sums_of<TYPE, W>::type::inputs next;
-        if (W <= T_AHEAD)
+        if (W == 1)
             load_rows<TYPE, W>(p, rows, b < last ? b + 1 : first, reader->lane, &next);
-        else if (!PLAN::STAGED)
+        else
             load_rows<TYPE, W>(p, rows, b, reader->lane, in);
-        const uint8_t *tile_at = reader->next();
-        if (PLAN::STAGED)
-            load_staged<TYPE, W>(reader->next_rows(), reader->lane, in);
         const uint32_t left = p.n_in / SUB_BLOCK - 8 * b;
-        const int n_sub = left < 8 ? (int)left : 8;
-        sums[0].add(tile_at, reader->lane, n_sub, *in);
-        if (PLAN::TOGETHER > 1 && n_units > 1)
-            sums[PLAN::TOGETHER - 1].add(reader->next(), reader->lane, n_sub, *in);
-        if (W <= T_AHEAD)
+#pragma unroll
+        for (int k = 0; k < PLAN::TOGETHER; k++)
+            if (k == 0 || (uint32_t)k < n_units)
+                sums[k].add(reader->next(), reader->lane, left < 8 ? (int)left : 8, *in);
+        if (W == 1)
             *in = next;
     }
 }
 
-template <int TYPE, int W, class PLAN>
-DEVICE struct warp_reader<TYPE, W, PLAN> reader_of_warp(const struct product &p, const struct columns<W> &columns,
-                                                        const struct place &place, const struct spread &spread,
-                                                        uint8_t *rings)
+template <int TYPE, class PLAN>
+DEVICE struct warp_reader<TYPE, PLAN> reader_of_warp(const struct product &p, const struct place &place,
+                                                     const struct spread &spread, uint8_t *rings)
 {
     const uint32_t warp = threadIdx.x / LANES, share = warp % spread.warps, part = warp / spread.warps;
     const bool whole = spread.n >= SEGMENTS;
     const struct units<PLAN::TOGETHER> units(units_of(p.n_in, p.n_out), place);
     const uint32_t first = whole ? first_of_segment(spread.n, share) : share;
     const uint32_t last = whole ? first_of_segment(spread.n, share + 1) - 1 : share;
-    uint8_t *ring = rings + warp * PLAN::STAGES * PLAN::STAGE_BYTES;
-    return {p,
-            columns,
-            p.weights,
-            ring,
-            ring + PLAN::STAGES * tile<TYPE>::BYTES,
+    return {p.weights,
+            rings + warp * PLAN::STAGES * tile<TYPE>::BYTES,
             {units, first, last, part, spread.tiles, part < spread.tiles ? sixteens_of(p.n_out) : 0},
             {0, 0, first},
             spread.n,
             (int)threadIdx.x % LANES,
             0,
-            0,
-            0,
-            0,
-            true};
+            0};
 }
 
 /* The block's units, some at a time. */
 template <int TYPE, int W, class PLAN>
 DEVICE void add_units(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
-                      struct warp_reader<TYPE, W, PLAN> *reader, float *parts)
+                      struct warp_reader<TYPE, PLAN> *reader, float *parts)
 {
     const struct lane_rows<W> rows(columns, reader->lane, spread.n);
     const auto &route = reader->route;
     typename sums_of<TYPE, W>::type::inputs in;
-    if (W <= T_AHEAD)
+    if (W == 1)
         load_rows<TYPE, W>(p, rows, route.first, reader->lane, &in);
     for (uint32_t unit = 0; unit < route.units.n; unit += PLAN::TOGETHER) {
         const uint32_t left = route.units.n - unit;
         const uint32_t n_units = left < (uint32_t)PLAN::TOGETHER ? left : (uint32_t)PLAN::TOGETHER;
-        typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER];
-        const bool there = route.tile_at(unit) < route.n_tiles;
-        if (there) {
+        if (route.tile_at(unit) < route.n_tiles) {
+            typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER];
 #pragma unroll
             for (int k = 0; k < PLAN::TOGETHER; k++)
                 sums[k].clear();
             add_segments<TYPE, W, PLAN>(p, rows, reader, n_units, &in, sums);
-        }
-        if (PLAN::PARTS_COPIES == 1)
-            __syncthreads();
-        if (there)
 #pragma unroll
             for (int k = 0; k < PLAN::TOGETHER; k++)
                 sums[k].put(parts + ((uint32_t)k * PRODUCT_WARPS + threadIdx.x / LANES) * W * PARTS_STRIDE,
                             reader->lane);
+        }
         __syncthreads();
         fold_parts<W>(p, columns, spread, route.units, parts, unit, n_units);
-        if (PLAN::PARTS_COPIES == 2)
-            parts = (unit & PLAN::TOGETHER) != 0 ? parts - PLAN::PARTS : parts + PLAN::PARTS;
+        parts = (unit & PLAN::TOGETHER) != 0 ? parts - PLAN::PARTS : parts + PLAN::PARTS;
     }
 }
 
@@ -421,21 +319,20 @@ DEVICE void multiply_tiles(const struct product &p, const struct place &place, u
 {
     auto *columns = columns_in<W>(shared);
     const struct spread spread = spread_of(p.n_in);
-    struct warp_reader<TYPE, W, PLAN> reader =
-        reader_of_warp<TYPE, W, PLAN>(p, *columns, place, spread, shared + PLAN::FIXED_BYTES);
+    struct warp_reader<TYPE, PLAN> reader =
+        reader_of_warp<TYPE, PLAN>(p, place, spread, shared + PLAN::FIXED_BYTES);
     const bool routed = p.start != NULL;
     let_next_begin();
     if (!routed)
-        reader.start_weights();
+        reader.start();
     wait_for_earlier();
     find_columns(p, place.slot, columns);
     if (columns->n == 0)
         return;
     if (routed) {
         reader.weights += (size_t)columns->expert * sixteens_of(p.n_out) * spread.n * tile<TYPE>::BYTES;
-        reader.start_weights();
+        reader.start();
     }
-    reader.start_rows();
     add_units<TYPE, W, PLAN>(p, *columns, spread, &reader, (float *)(void *)(shared + PLAN::COLUMNS_BYTES));
 }
 

@@ -319,14 +319,18 @@ static void run_set(const struct set *set, int32_t n, bool grouped)
     std::vector<struct matmul_args> matmul_args;
     std::vector<struct expert_matmul_args> expert_args;
     for (struct on_device *d : matrices)
-        matmul_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(), d->c->y_stride, n});
+        matmul_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(),
+                               d->c->y_stride, n});
     for (struct on_device *d : experts)
-        expert_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(), d->c->y_stride,
-                               d->c->n, d->c->pairs_per_input, (const int32_t *)(const void *)d->order.at,
+        expert_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(),
+                               d->c->y_stride, d->c->n, d->c->pairs_per_input,
+                               (const int32_t *)(const void *)d->order.at,
                                (const int32_t *)(const void *)d->start.at, grouped});
     const struct room late(matrices[0]->inputs.bytes);
-    (matmul_args[0].x != NULL ? *(const uint8_t **)(void *)&matmul_args[0].x
-                              : *(const uint8_t **)(void *)&matmul_args[0].act) = late.at;
+    if (matmul_args[0].x != NULL)
+        matmul_args[0].x = (const float *)(const void *)late.at;
+    else
+        matmul_args[0].act = (const struct act_block *)(const void *)late.at;
     const struct products_args args = {matmul_args.data(), expert_args.data(), (int)matmul_args.size(),
                                        (int)expert_args.size()};
     run_graph([&](cudaStream_t graph) {
