@@ -1,6 +1,8 @@
 /* product.cu - see product_launch.h. */
 #include "kernels/cuda/product_launch.h"
 
+#include "kernels/cuda/common.cuh"
+
 uint32_t cuda_product_slots(const struct product *product)
 {
     uint32_t n = (uint32_t)product->n, most = (uint32_t)product->most;
@@ -54,11 +56,8 @@ uint32_t cuda_resident_blocks(int blocks)
 
 cudaError_t cuda_launch_kernel(const struct kernel_launch *launch, dim3 grid, void *argument)
 {
-    int device, capability;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device);
-    if (error == cudaSuccess && launch->shared_bytes > 0)
+    cudaError_t error = cudaSuccess;
+    if (launch->shared_bytes > 0)
         error = allow_shared(launch->kernel, launch->blocks, launch->shared_bytes);
     if (error != cudaSuccess)
         return error;
@@ -72,7 +71,7 @@ cudaError_t cuda_launch_kernel(const struct kernel_launch *launch, dim3 grid, vo
     config.dynamicSmemBytes = launch->shared_bytes;
     config.stream = launch->stream;
     config.attrs = &overlap;
-    config.numAttrs = capability >= 9 ? MTP_CUDA_OVERLAP : 0;
+    config.numAttrs = MTP_CUDA_OVERLAP && kernels_wait() ? 1 : 0;
     return cudaLaunchKernelExC(&config, launch->kernel, arguments);
 }
 
