@@ -106,6 +106,7 @@ static __device__ unsigned long long draw_of_block(const float *x, size_t n, flo
 /* The same as split_kernel, of scores; runs behind it. */
 static __global__ void draw_kernel(struct argmax_work work)
 {
+    begin_kernel();
     size_t row = work.first_row + blockIdx.y, n = work.args.n, at = (size_t)blockIdx.y * gridDim.x;
     const float *x = work.args.x + row * n;
     struct draw_noise noise = *work.args.noise;
