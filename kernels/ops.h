@@ -360,6 +360,10 @@ struct fused_args {
     const struct mul_silu_args *gate;
     const struct quantize_args *quantize;
     int32_t layer_of_add; /* backend->layer of combine and add, which may end the layer before */
+    const struct matmul_args *product;
+    const struct route_args *route;
+    /* Others that come after these: neither reads or writes what the other writes. */
+    const struct fused_args *beside;
 };
 
 /* The same of what stands between the products of an attention layer and its attention: the norms of the
@@ -513,6 +517,12 @@ static inline void fused_one_by_one(struct backend *backend, const struct fused_
         backend->ops->mul_silu(backend, args->gate);
     if (args->quantize != NULL)
         backend->ops->quantize(backend, args->quantize);
+    if (args->product != NULL)
+        backend->ops->matmul(backend, args->product);
+    if (args->route != NULL)
+        backend->ops->route(backend, args->route);
+    if (args->beside != NULL)
+        backend->ops->fused(backend, args->beside);
 }
 static inline void place_heads_one_by_one(struct backend *backend, const struct place_heads_args *args)
 {

@@ -3,28 +3,38 @@
 
 #include "linear.h"
 
-/* up = up * silu(gate), quantised too if down wants it; up as the input of down. */
-static struct linear_input swiglu(struct backend *backend, const float *gate, float *up,
-                                  struct act_block *act, const struct weight *down, int32_t n_rows)
+/* up = up * silu(gate), quantised too if down wants it; up is then the input of down. */
+struct swiglu {
+    struct mul_silu_args gate;
+    struct quantize_args quantize;
+    struct linear_input middle;
+};
+
+static struct swiglu swiglu_of(struct backend *backend, const float *gate, float *up, struct act_block *act,
+                               const struct weight *down, int32_t n_rows)
 {
     size_t n = down->n_in;
-    const struct mul_silu_args args = {up, gate, up, n, n, n, n, n_rows};
-    const struct quantize_args quantize = {up, act, n, n_rows};
-    bool quantised = linear_wants_act(&down, 1);
-    const struct fused_args fused = {.gate = &args, .quantize = quantised ? &quantize : NULL};
-    backend->ops->fused(backend, &fused);
-    return (struct linear_input){backend, up, act, n, n_rows, quantised};
+    return (struct swiglu){{up, gate, up, n, n, n, n, n_rows},
+                           {up, act, n, n_rows},
+                           {backend, up, act, n, n_rows, linear_wants_act(&down, 1)}};
+}
+
+static struct fused_args swiglu_args(const struct swiglu *s)
+{
+    return (struct fused_args){.gate = &s->gate, .quantize = s->middle.quantised ? &s->quantize : NULL};
 }
 
 static void dense_forward(struct linear_input *input, const struct dense_ffn_weights *w,
                           struct workspace *work)
 {
+    struct backend *backend = input->backend;
     const struct weight *const ws[] = {&w->gate, &w->up};
     float *const ys[] = {work->gate, work->up};
     linear_all(input, ws, ys, 2);
-    struct linear_input middle =
-        swiglu(input->backend, work->gate, work->up, work->act, &w->down, input->n_rows);
-    linear(&middle, &w->down, work->mixed);
+    struct swiglu s = swiglu_of(backend, work->gate, work->up, work->act, &w->down, input->n_rows);
+    const struct fused_args fused = swiglu_args(&s);
+    backend->ops->fused(backend, &fused);
+    linear(&s.middle, &w->down, work->mixed);
 }
 
 /* The product of w with the experts' pairs of rows. */
@@ -72,12 +82,16 @@ static void experts_out(mtp_session *session, const struct moe_weights *w, int32
     struct workspace *work = &session->work;
     struct backend *backend = session->backend;
     int32_t pairs = n_rows * (int32_t)session->model->hparams.n_experts_used;
-    struct linear_input middle = swiglu(backend, work->gate, work->up, work->expert_act, &w->down, pairs);
-    struct linear_input shared_middle =
-        swiglu(backend, work->shared_gate, work->shared_up, work->act, &w->shared_down, n_rows);
+    struct swiglu routed = swiglu_of(backend, work->gate, work->up, work->expert_act, &w->down, pairs);
+    struct swiglu shared_one =
+        swiglu_of(backend, work->shared_gate, work->shared_up, work->act, &w->shared_down, n_rows);
+    const struct fused_args beside = swiglu_args(&shared_one);
+    struct fused_args fused = swiglu_args(&routed);
+    fused.beside = &beside;
+    backend->ops->fused(backend, &fused);
     const struct expert_matmul_args experts =
-        expert_args(session, &w->down, &middle, pairs, 1, work->expert_out);
-    const struct matmul_args shared = linear_args(&shared_middle, &w->shared_down, work->shared_out);
+        expert_args(session, &w->down, &routed.middle, pairs, 1, work->expert_out);
+    const struct matmul_args shared = linear_args(&shared_one.middle, &w->shared_down, work->shared_out);
     backend->ops->products(backend, &(struct products_args){&shared, &experts, 1, 1});
 }
 
@@ -87,10 +101,10 @@ static void moe_forward(mtp_session *session, const struct moe_weights *w,
     struct workspace *work = &session->work;
     struct backend *backend = session->backend;
     const struct hparams *h = &session->model->hparams;
-    linear(input, &w->router, work->router);
+    const struct matmul_args router = linear_args(input, &w->router, work->router);
     const struct route_args route = {work->router, work->experts, work->expert_weights, work->order,
                                      work->start, h->n_experts, h->n_experts_used, input->n_rows};
-    backend->ops->route(backend, &route);
+    backend->ops->fused(backend, &(struct fused_args){.product = &router, .route = &route});
     experts_in(session, w, input);
     experts_out(session, w, input->n_rows);
 }

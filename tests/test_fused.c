@@ -19,7 +19,7 @@ enum { N = 300, ROWS = 3, USED = 2, HEADS = 2, DIM = 24, PAIRS = 5, CONTEXT = 9 
 /* A backend that notes what it is asked for. */
 struct witness {
     struct backend base;
-    char calls[200];
+    char calls[300];
 };
 
 static void note(struct backend *b, const char *operation)
@@ -41,12 +41,15 @@ WITNESS(add)
 WITNESS(rms_norm)
 WITNESS(mul_silu)
 WITNESS(quantize)
+WITNESS(matmul)
+WITNESS(route)
 WITNESS(rope)
 WITNESS(kv_store)
 
 static const struct ops witness_ops = {
     .attention = w_attention, .moe_combine = w_moe_combine, .add = w_add, .rms_norm = w_rms_norm,
-    .mul_silu = w_mul_silu, .quantize = w_quantize, .rope = w_rope, .kv_store = w_kv_store,
+    .mul_silu = w_mul_silu, .quantize = w_quantize, .matmul = w_matmul, .route = w_route,
+    .rope = w_rope, .kv_store = w_kv_store,
     .fused = fused_one_by_one, .place_heads = place_heads_one_by_one,
 };
 
@@ -60,9 +63,14 @@ static void what_is_given_runs_in_its_order_and_layers(void **state)
     const struct rms_norm_args norm = {0};
     const struct mul_silu_args gate = {0};
     const struct quantize_args quantize = {0};
-    const struct fused_args all = {&attention, &combine, &add, &norm, &gate, &quantize, 6};
+    const struct matmul_args product = {.n_rows = 1};
+    const struct route_args route = {.n_rows = 1};
+    const struct fused_args beside = {.gate = &gate, .quantize = &quantize};
+    const struct fused_args all = {&attention, &combine, &add, &norm, &gate, &quantize, 6, &product, &route,
+                                   &beside};
     fused_one_by_one(&w.base, &all);
-    assert_string_equal(w.calls, "attention@7 moe_combine@6 add@6 rms_norm@7 mul_silu@7 quantize@7 ");
+    assert_string_equal(w.calls, "attention@7 moe_combine@6 add@6 rms_norm@7 mul_silu@7 quantize@7 matmul@7 "
+                                 "route@7 mul_silu@7 quantize@7 ");
     assert_int_equal(w.base.layer, 7);
     w.calls[0] = '\0';
     const struct fused_args some = {.add = &add, .quantize = &quantize, .layer_of_add = 7};
@@ -123,7 +131,8 @@ static void run(struct backend *backend, struct buffers *b, bool together)
     const struct kv_store_args store = {{b->kc, b->vc, KV_F32, HEADS, DIM, CONTEXT}, b->rows, b->k, b->v,
                                         ROWS};
     if (together) {
-        ops->fused(backend, &(struct fused_args){NULL, &combine, &add, &norm, &gate, &quantize, 0});
+        ops->fused(backend, &(struct fused_args){.combine = &combine, .add = &add, .norm = &norm,
+                                                  .gate = &gate, .quantize = &quantize});
         ops->place_heads(backend, &(struct place_heads_args){&k_norm, NULL, &rope, NULL, &store});
         return;
     }

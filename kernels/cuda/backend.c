@@ -54,6 +54,14 @@ DEFINE_OPERATION(chain_rows, ROWS, cuda_launch_chain_rows(args, STREAM))
 DEFINE_OPERATION(accept, ROWS, cuda_launch_accept(args, STREAM))
 DEFINE_OPERATION(conv, args->n_channels, cuda_launch_conv(args, STREAM))
 
+static void count_product(struct cuda_backend *cuda, const struct weight *w)
+{
+    cuda->counters.matmul_calls++;
+    cuda->counters.variant_calls++;
+    if (w->packed != NULL && w->packed->data != NULL)
+        cuda->counters.packed_calls++;
+}
+
 /* ---- several as one ---------------------------------------------------------------------- */
 
 static void fused(struct backend *backend, const struct fused_args *args)
@@ -64,11 +72,16 @@ static void fused(struct backend *backend, const struct fused_args *args)
     struct cuda_fused_faults faults;
     faults.norm = FAULT;
     faults.quantize = FAULT;
+    faults.route = FAULT;
+    faults.beside = FAULT;
     cudaError_t status = cuda_launch_fused(args, &faults, cuda->scratch, STREAM);
-    if (status == cudaErrorNotSupported)
+    if (status == cudaErrorNotSupported) {
         fused_one_by_one(backend, args);
-    else
-        check(cuda, status, "fused operations");
+        return;
+    }
+    if (args->product != NULL)
+        count_product(cuda, &args->product->w);
+    check(cuda, status, "fused operations");
 }
 
 static void place_heads(struct backend *backend, const struct place_heads_args *args)
@@ -88,14 +101,6 @@ static void place_heads(struct backend *backend, const struct place_heads_args *
 }
 
 /* ---- matrix products --------------------------------------------------------------------- */
-
-static void count_product(struct cuda_backend *cuda, const struct weight *w)
-{
-    cuda->counters.matmul_calls++;
-    cuda->counters.variant_calls++;
-    if (w->packed != NULL && w->packed->data != NULL)
-        cuda->counters.packed_calls++;
-}
 
 static void matmul(struct backend *backend, const struct matmul_args *args)
 {
@@ -290,6 +295,7 @@ static void cuda_close(struct backend *backend)
             cuda_fast_close(cuda->fast);
         cudaFree(cuda->fast_memory);
         cudaFree(cuda->scratch.data);
+        cudaFree(cuda->scratch.arrivals);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
             cudaStreamDestroy(cuda->stream);
@@ -407,9 +413,10 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     if (enter(cuda))
         check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream");
     cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
+    cuda->scratch.arrivals = cuda_alloc(&cuda->base, sizeof *cuda->scratch.arrivals, MEMORY_WHOLE);
     cuda->scratch.bytes = cuda_scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
-    if (cuda->record == NULL || cuda->scratch.data == NULL)
+    if (cuda->record == NULL || cuda->scratch.arrivals == NULL || cuda->scratch.data == NULL)
         check(cuda, cudaErrorMemoryAllocation, "a backend");
     make_landing(cuda);
     cuda_clear_fault(&cuda->base);

@@ -79,6 +79,28 @@ static __device__ inline void report_fault(struct cuda_fault fault, enum cuda_fa
     atomicMin(fault.record, word);
 }
 
+/* Brings 128 bytes to the second cache. All writes go there, so it may be asked for before those are done. */
+static __device__ __forceinline__ void bring_near(const void *global)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
+/* For all threads of a block, once and at its end: whether it is the grid's last to come here, so that what
+ * the others wrote before lies in the second cache (__ldcg). The count begins again by itself. */
+static __device__ inline bool last_to_arrive(unsigned *arrivals)
+{
+    __shared__ bool last;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned most = gridDim.x * gridDim.y * gridDim.z - 1, before;
+        asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                     : "=r"(before) : "l"(arrivals), "r"(most) : "memory");
+        last = before == most;
+    }
+    __syncthreads();
+    return last;
+}
+
 /* The fold of sum64 where lane l of a warp holds partials l and l + 32; all lanes get the sum.
  * Which of two partials comes first does not change a sum, so a butterfly has the bits of the fold. */
 static __device__ inline float fold64_warp(float low, float high)

@@ -82,10 +82,13 @@ static __global__ void __launch_bounds__(THREADS) few_rows_kernel(struct conv_wo
     float w[TAPS], kept[TAPS - 1];
     for (int tap = 0; tap < TAPS; tap++)
         w[tap] = c < n ? args->w[c * TAPS + (size_t)tap] : 0.0f;
+    const float *from = work.old_state + (size_t)sequence * (TAPS - 1) * n + c;
+    for (int tap = 0; tap < TAPS - 1 && c < n; tap++)
+        if (threadIdx.x % WARP == 0)
+            bring_near(from + (size_t)tap * n);
     wait_for_earlier();
     if (c >= n)
         return;
-    const float *from = work.old_state + (size_t)sequence * (TAPS - 1) * n + c;
     float *state = args->state + (size_t)sequence * (TAPS - 1) * n + c;
     for (int tap = 0; tap < TAPS - 1; tap++)
         kept[tap] = from[(size_t)tap * n];

@@ -218,13 +218,16 @@ static __device__ void save(float *state, uint32_t d, uint32_t j, const float s[
 template <int ELEMENTS, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS, 2) delta_net_kernel(struct delta_net_work work)
 {
-    begin_kernel();
+    let_next_begin();
     __shared__ struct group group;
     const struct delta_net_args *args = &work.args;
     uint32_t head = blockIdx.y, d = args->d, j = blockIdx.x * COLUMNS + threadIdx.x / PARTS;
     int32_t sequence = (int32_t)blockIdx.z;
     size_t at = ((size_t)sequence * args->n_v_heads + head) * d * d;
     const float *from = args->state_from != NULL ? args->state_from : args->state;
+    for (uint32_t i = threadIdx.x; i < d; i += THREADS)
+        bring_near(from + at + (size_t)i * d + blockIdx.x * COLUMNS);
+    wait_for_earlier();
     float s[ELEMENTS];
     int n;
     int32_t next = next_rows(args, sequence, 0, &group, &n);

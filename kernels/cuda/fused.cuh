@@ -12,9 +12,12 @@ cudaError_t cuda_launch_fused_rows(const struct fused_args *args, const struct c
 /* norm of heads, gate, quantize */
 cudaError_t cuda_launch_fused_heads(const struct fused_args *args, const struct cuda_fused_faults *faults,
                                    cudaStream_t stream);
-/* gate, quantize */
+/* gate, quantize, and the same beside them? */
 cudaError_t cuda_launch_fused_gate(const struct fused_args *args, const struct cuda_fused_faults *faults,
                                    cudaStream_t stream);
+/* product, route */
+cudaError_t cuda_launch_fused_router(const struct fused_args *args, const struct cuda_fused_faults *faults,
+                                     struct cuda_scratch scratch, cudaStream_t stream);
 /* attention, quantize */
 cudaError_t cuda_launch_fused_attention(const struct fused_args *args, const struct cuda_fused_faults *faults,
                                         struct cuda_scratch scratch, cudaStream_t stream);

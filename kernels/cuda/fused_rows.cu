@@ -1,9 +1,9 @@
 /* fused_rows.cu - the experts' sum, the residual and the norm that reads it, quantised: a block a row, whose
- * threads have 8 neighbours each, so that a warp has a super-block. One warp sums the squares: a partial of
- * sum64 is a chain that no more threads would shorten. */
+ * threads have 8 neighbours each, so that a warp has a super-block. A partial of the sum of squares is a
+ * chain that no more threads would shorten. */
 #include "kernels/cuda/fused.cuh"
 
-enum { MOST_ELEMENTS = 1024 * LANE_ELEMENTS };
+enum { FEW_THREADS = 256, MOST_THREADS = 1024, MOST_ELEMENTS = MOST_THREADS * LANE_ELEMENTS };
 
 struct fused_rows {
     struct moe_combine_args combine;
@@ -14,7 +14,23 @@ struct fused_rows {
     bool adds;
 };
 
+/* WHOLE: every row begins at 16 bytes and is whole super-blocks. A read that may have to be cut would wait
+ * for the sum before it, each as long as memory takes. */
+template <bool WHOLE>
+static __device__ void load_elements(const float *x, size_t at, size_t n, float out[LANE_ELEMENTS])
+{
+    if (!WHOLE) {
+        load_lane(x, at, n, out);
+        return;
+    }
+    const float4 *vectors = (const float4 *)(const void *)(x + at);
+    float4 low = vectors[0], high = vectors[1];
+    out[0] = low.x, out[1] = low.y, out[2] = low.z, out[3] = low.w;
+    out[4] = high.x, out[5] = high.y, out[6] = high.z, out[7] = high.w;
+}
+
 /* The experts' sum of a lane's elements. */
+template <bool WHOLE>
 static __device__ void combine_lane(const struct moe_combine_args *args, size_t row, size_t at,
                                     float sum[LANE_ELEMENTS])
 {
@@ -23,11 +39,11 @@ static __device__ void combine_lane(const struct moe_combine_args *args, size_t 
     for (int i = 0; i < LANE_ELEMENTS; i++)
         sum[i] = 0.0f;
     if (args->shared != NULL)
-        load_lane(args->shared + row * args->n, at, args->n, shared);
-#pragma unroll 4
+        load_elements<WHOLE>(args->shared + row * args->n, at, args->n, shared);
+#pragma unroll 8
     for (uint32_t k = 0; k < args->n_used; k++) {
         float of_expert[LANE_ELEMENTS], weight = weights[k];
-        load_lane(y + k * args->n, at, args->n, of_expert);
+        load_elements<WHOLE>(y + k * args->n, at, args->n, of_expert);
         for (int i = 0; i < LANE_ELEMENTS; i++)
             sum[i] = __fmaf_rn(weight, of_expert[i], sum[i]);
     }
@@ -39,52 +55,58 @@ static __device__ void combine_lane(const struct moe_combine_args *args, size_t 
     store_lane(sum, at, args->n, args->dst + row * args->n);
 }
 
-template <bool COMBINES>
+template <bool COMBINES, bool WHOLE>
 static __device__ void add_lane(const struct fused_rows *fused, size_t row, size_t at, float x[LANE_ELEMENTS])
 {
     const struct add_args *args = &fused->add;
     size_t n = args->n;
     float b[LANE_ELEMENTS];
-    load_lane(args->a + row * n, at, n, x);
+    load_elements<WHOLE>(args->a + row * n, at, n, x);
     if (COMBINES)
-        combine_lane(&fused->combine, row, at, b);
+        combine_lane<WHOLE>(&fused->combine, row, at, b);
     else
-        load_lane(args->b + row * n, at, n, b);
+        load_elements<WHOLE>(args->b + row * n, at, n, b);
     for (int i = 0; i < LANE_ELEMENTS; i++)
         x[i] = __fadd_rn(x[i], b[i]);
     store_lane(x, at, n, args->dst + row * n);
 }
 
 /* sum64 of the squares of the block's row, in shared memory by now; for all threads. */
-static __device__ float squares_of_row(const float *shared, size_t n)
+static __device__ float squares_of_row(const float *shared, uint32_t n)
 {
-    __shared__ float squares;
+    enum { PARTIALS = 64 };
+    __shared__ float partials[PARTIALS];
     __syncthreads();
-    if (threadIdx.x < WARP) {
-        float sum = squares_warp(shared, n);
-        if (threadIdx.x == 0)
-            squares = sum;
+    for (uint32_t p = threadIdx.x; p < PARTIALS; p += blockDim.x) {
+        float sum = 0.0f;
+#pragma unroll 16
+        for (uint32_t i = p; i < n; i += PARTIALS)
+            sum = __fmaf_rn(shared[i], shared[i], sum);
+        partials[p] = sum;
     }
     __syncthreads();
-    return squares;
+    const uint32_t lane = threadIdx.x % WARP;
+    return fold64_warp(partials[lane], partials[lane + WARP]);
 }
 
-template <bool COMBINES>
-static __global__ void __launch_bounds__(1024) fused_rows_kernel(struct fused_rows fused)
+/* THREADS: a block's at most, for the fewer there are the more registers each has. */
+template <bool COMBINES, bool WHOLE, int THREADS>
+static __global__ void __launch_bounds__(THREADS)
+fused_rows_kernel(const __grid_constant__ struct fused_rows fused)
 {
     extern __shared__ __align__(16) float shared[];
     const struct rms_norm_args *norm = &fused.norm;
     size_t row = blockIdx.x, n = norm->n, at = (size_t)threadIdx.x * LANE_ELEMENTS;
     float x[LANE_ELEMENTS], w[LANE_ELEMENTS];
     let_next_begin();
-    load_lane(norm->w, at, n, w);
+    load_elements<WHOLE>(norm->w, at, n, w);
     wait_for_earlier();
     if (fused.adds)
-        add_lane<COMBINES>(&fused, row, at, x);
+        add_lane<COMBINES, WHOLE>(&fused, row, at, x);
     else
-        load_lane(norm->src + row * norm->src_stride, at, n, x);
+        load_elements<WHOLE>(norm->src + row * norm->src_stride, at, n, x);
     store_lane(x, at, n, shared);
-    float squares = squares_of_row(shared, n);
+    float squares = squares_of_row(shared, (uint32_t)n);
     if (f32_not_finite(squares)) {
         if (threadIdx.x == 0)
             report_fault(fused.norm_fault, CUDA_RMS_NORM, row);
@@ -97,6 +119,27 @@ static __global__ void __launch_bounds__(1024) fused_rows_kernel(struct fused_ro
     if (fused.act != NULL)
         quantize_lanes(x, fused.act + row * ((n + SUPER_BLOCK - 1) / SUPER_BLOCK) + threadIdx.x / WARP,
                        fused.quantize_fault, row);
+}
+
+template <bool WHOLE, int THREADS>
+static cudaError_t launch_rows(const struct fused_rows &fused, unsigned threads, bool combines,
+                               cudaStream_t stream)
+{
+    const size_t shared_bytes = fused.norm.n * sizeof(float);
+    const dim3 grid((unsigned)fused.norm.n_rows);
+    return combines
+        ? launch_kernel(fused_rows_kernel<true, WHOLE, THREADS>, grid, threads, shared_bytes, stream, fused)
+        : launch_kernel(fused_rows_kernel<false, WHOLE, THREADS>, grid, threads, shared_bytes, stream, fused);
+}
+
+static bool is_whole(const struct fused_rows *fused, bool combines)
+{
+    const struct rms_norm_args *norm = &fused->norm;
+    uintptr_t places = (uintptr_t)norm->w;
+    places |= fused->adds ? (uintptr_t)fused->add.a : (uintptr_t)norm->src | norm->src_stride * sizeof(float);
+    places |= combines ? (uintptr_t)fused->combine.y | (uintptr_t)fused->combine.shared
+                       : (uintptr_t)(fused->adds ? fused->add.b : NULL);
+    return norm->n % SUPER_BLOCK == 0 && places % 16 == 0;
 }
 
 /* Rows of the same sizes, each result the next one's input. */
@@ -136,9 +179,9 @@ cudaError_t cuda_launch_fused_rows(const struct fused_args *args, const struct c
     if (args->quantize != NULL)
         fused.act = args->quantize->act;
     unsigned threads = WARP * blocks_for(fused.norm.n, SUPER_BLOCK);
-    size_t shared_bytes = fused.norm.n * sizeof(float);
-    dim3 grid((unsigned)fused.norm.n_rows);
-    return args->combine != NULL
-        ? launch_kernel(fused_rows_kernel<true>, grid, threads, shared_bytes, stream, fused)
-        : launch_kernel(fused_rows_kernel<false>, grid, threads, shared_bytes, stream, fused);
+    const bool combines = args->combine != NULL, whole = is_whole(&fused, combines);
+    if (whole && threads <= FEW_THREADS)
+        return launch_rows<true, FEW_THREADS>(fused, threads, combines, stream);
+    return whole ? launch_rows<true, MOST_THREADS>(fused, threads, combines, stream)
+                 : launch_rows<false, MOST_THREADS>(fused, threads, combines, stream);
 }

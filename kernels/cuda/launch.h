@@ -34,6 +34,7 @@ struct cuda_fault {
 struct cuda_scratch {
     void *data;
     size_t bytes;
+    unsigned *arrivals; /* of blocks at their end: 0 before every launch, and after it (last_to_arrive) */
 };
 
 cudaError_t cuda_launch_embed(const struct embed_args *, cudaStream_t);
@@ -64,7 +65,7 @@ cudaError_t cuda_launch_accept(const struct accept_args *, cudaStream_t);
 /* Several operations as one. cudaErrorNotSupported, and nothing is launched, where no kernel is made for
  * these: then they are to be run one by one. */
 struct cuda_fused_faults {
-    struct cuda_fault norm, quantize; /* of ascending serial numbers */
+    struct cuda_fault norm, quantize, route, beside; /* of ascending serial numbers; beside: quantize's */
 };
 cudaError_t cuda_launch_fused(const struct fused_args *, const struct cuda_fused_faults *,
                               struct cuda_scratch, cudaStream_t);

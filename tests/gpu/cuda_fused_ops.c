@@ -114,6 +114,84 @@ static void gated_rows(struct two_backends *t, const struct model_sizes *m, int3
     end_case(t);
 }
 
+/* The middles of routed experts and of the shared one. */
+static void two_gates(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    size_t n[2] = {m->n_ff, seed == 2 ? m->n_embd : m->n_ff};
+    int32_t rows[2] = {n_rows * (int32_t)(m->n_used > 0 ? m->n_used : 1), n_rows};
+    if (n_rows > 17)
+        return;
+    begin_case(t, is_large(m, n_rows), seed, "%s, %d rows of %zu gated beside %zu", m->name, (int)n_rows,
+               n[0], n[1]);
+    struct array a[2], b[2], act[2];
+    for (int p = 0; p < 2; p++) {
+        a[p] = floats(t, (size_t)rows[p] * n[p], seed == 1 ? ORDINARY : TIES);
+        b[p] = floats(t, (size_t)rows[p] * n[p], seed == 2 ? ODD : ORDINARY);
+        act[p] = blocks_of(t, rows[p], n[p]);
+    }
+    for (int s = 0; s < N_SIDES; s++) {
+        struct mul_silu_args gate[2];
+        struct quantize_args quantize[2];
+        for (int p = 0; p < 2; p++) {
+            gate[p] = (struct mul_silu_args){a[p].at[s], b[p].at[s], a[p].at[s], n[p], n[p], n[p], n[p],
+                                             rows[p]};
+            quantize[p] = (struct quantize_args){a[p].at[s], act[p].at[s], n[p], rows[p]};
+        }
+        const struct fused_args beside = {.gate = &gate[1], .quantize = &quantize[1]};
+        const struct fused_args fused = {.gate = &gate[0], .quantize = &quantize[0], .beside = &beside};
+        t->side[s]->ops->fused(t->side[s], &fused);
+    }
+    for (int p = 0; p < 2; p++) {
+        compare(t, "rows", &a[p], 4, n[p]);
+        compare_blocks(t, &act[p], n[p]);
+    }
+    end_case(t);
+}
+
+/* ---- the router ------------------------------------------------------------------------------ */
+
+struct router_arrays {
+    struct array w, x, logits, experts, weights, order, start;
+};
+
+static void route_once(struct two_backends *t, int s, const struct model_sizes *m,
+                       const struct router_arrays *a, int32_t n_rows)
+{
+    uint32_t n = m->n_experts, n_in = (uint32_t)m->n_embd;
+    const size_t row_bytes = 4 * (size_t)n_in;
+    const struct weight w = {a->w.at[s], MTP_TYPE_F32, n_in, n, 1, row_bytes, row_bytes * n, NULL};
+    const struct matmul_args product = {w, a->x.at[s], NULL, a->logits.at[s], n, n_rows};
+    const struct route_args route = {a->logits.at[s], a->experts.at[s], a->weights.at[s], a->order.at[s],
+                                     a->start.at[s], n, m->n_used, n_rows};
+    t->side[s]->ops->fused(t->side[s], &(struct fused_args){.product = &product, .route = &route});
+}
+
+/* Twice: what counts the blocks must be as it was. */
+static void routed_rows(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
+{
+    size_t n = m->n_experts, pairs = (size_t)n_rows * m->n_used * 4;
+    if (n == 0 || n_rows > 17)
+        return;
+    for (int again = 0; again < 2; again++) {
+        begin_case(t, false, seed, "%s, router of %d rows, %d", m->name, (int)n_rows, again);
+        enum kind_of_float kind = seed == 3 ? TIES : ORDINARY;
+        struct router_arrays a = {
+            .w = floats(t, n * m->n_embd, seed == 2 ? ODD : kind),
+            .x = floats(t, (size_t)n_rows * m->n_embd, kind),
+            .logits = unset(t, (size_t)n_rows * n * 4),
+            .experts = unset(t, pairs), .weights = unset(t, pairs),
+            .order = unset(t, pairs), .start = unset(t, (n + 1) * 4)};
+        for (int s = 0; s < N_SIDES; s++)
+            route_once(t, s, m, &a, n_rows);
+        compare(t, "logits", &a.logits, 4, n);
+        compare(t, "experts", &a.experts, 4, m->n_used);
+        compare(t, "weights", &a.weights, 4, m->n_used);
+        compare(t, "order", &a.order, 4, m->n_used);
+        compare(t, "start", &a.start, 4, n + 1);
+        end_case(t);
+    }
+}
+
 static void attended_rows(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
 {
     uint32_t n_ctx = (uint32_t)n_rows + 70;
@@ -142,7 +220,29 @@ void fused_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_
     settle_rows(t, m, m->n_embd, n_rows, seed);
     gated_heads(t, m, n_rows, seed);
     gated_rows(t, m, n_rows, seed);
+    two_gates(t, m, n_rows, seed);
+    routed_rows(t, m, n_rows, seed);
     attended_rows(t, m, n_rows, seed);
+}
+
+/* Routers at the sizes where another way is taken, and experts that tie throughout. */
+void router_sizes(struct two_backends *t)
+{
+    static const struct model_sizes sizes[] = {
+        {.name = "one expert", .n_embd = 64, .n_experts = 1, .n_used = 1},
+        {.name = "few experts", .n_embd = 128, .n_experts = 5, .n_used = 5},
+        {.name = "read ahead", .n_embd = 2048, .n_experts = 31, .n_used = 4},
+        {.name = "not read ahead", .n_embd = 2112, .n_experts = 33, .n_used = 8},
+        {.name = "a row at a time", .n_embd = 4096, .n_experts = 64, .n_used = 6},
+        {.name = "the widest", .n_embd = 11776, .n_experts = 9, .n_used = 3},
+        {.name = "wider", .n_embd = 11840, .n_experts = 9, .n_used = 3},
+        {.name = "all experts", .n_embd = 192, .n_experts = 256, .n_used = 32},
+        {.name = "more experts", .n_embd = 192, .n_experts = 257, .n_used = 33},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int32_t n_rows = 1; n_rows <= 9; n_rows++)
+            for (uint64_t seed = 1; seed <= 3; seed++)
+                routed_rows(t, &sizes[i], n_rows, seed);
 }
 
 /* The widest rows that are taken as one, and wider ones. */

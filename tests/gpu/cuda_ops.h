@@ -33,6 +33,8 @@ operation_cases replay_cases, rope_by_position_cases;
 /* cuda_fused_ops.c: several operations as one */
 operation_cases fused_cases, place_heads_cases;
 void fused_widths(struct two_backends *t);
+void router_sizes(struct two_backends *t);
+void router_sizes(struct two_backends *t);
 void fused_faults(struct two_backends *t);
 
 /* cuda_fault_cases.c: faults, errors, memory; once */
