@@ -86,23 +86,47 @@ static __device__ void normalise_group(const struct delta_net_work *work, uint32
     }
 }
 
-/* Fills the group with n rows that its row[] names; all threads. */
+/* What a row's decay and share are made of; a thread a row. */
+struct rates {
+    float alpha, beta, dt, a;
+};
+static __device__ struct rates rates_of(const struct delta_net_args *args, uint32_t head, int n,
+                                        const struct group *group)
+{
+    struct rates r = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (threadIdx.x < (unsigned)n) {
+        const size_t at = (size_t)group->row[threadIdx.x] * args->n_v_heads + head;
+        r = {args->alpha[at], args->beta[at], args->dt[head], args->a[head]};
+    }
+    return r;
+}
+
+/* Value t of the block's columns of the group's n rows. */
+static __device__ float value_of(const struct delta_net_args *args, uint32_t head, int n,
+                                 const struct group *group, uint32_t t)
+{
+    const size_t d = args->d, n_k = args->n_k_heads, j = blockIdx.x * COLUMNS + t % COLUMNS;
+    if (t >= (uint32_t)n * COLUMNS || j >= d)
+        return 0.0f;
+    return args->x[((size_t)group->row[t / COLUMNS] * (2 * n_k + args->n_v_heads) + 2 * n_k + head) * d + j];
+}
+
+/* Fills the group with n rows that its row[] names; all threads. What is read is asked for before anything is
+ * waited for, as far as a thread has one of it. */
 static __device__ void prepare(const struct delta_net_work *work, uint32_t head, int n,
                                struct group *group)
 {
     const struct delta_net_args *args = &work->args;
-    const size_t d = args->d, n_k = args->n_k_heads, n_v = args->n_v_heads;
-    for (uint32_t t = threadIdx.x; t < (uint32_t)n * COLUMNS; t += THREADS) {
-        const size_t row = (size_t)group->row[t / COLUMNS], j = blockIdx.x * COLUMNS + t % COLUMNS;
-        const float *v = args->x + (row * (2 * n_k + n_v) + 2 * n_k + head) * d;
-        group->v[t / COLUMNS][t % COLUMNS] = j < d ? v[j] : 0.0f;
-    }
+    const struct rates rates = rates_of(args, head, n, group);
+    const float first = value_of(args, head, n, group, threadIdx.x);
     normalise_group(work, head, (uint32_t)n, group);
+    group->v[threadIdx.x / COLUMNS][threadIdx.x % COLUMNS] = first;
+    for (uint32_t t = threadIdx.x + THREADS; t < (uint32_t)n * COLUMNS; t += THREADS)
+        group->v[t / COLUMNS][t % COLUMNS] = value_of(args, head, n, group, t);
     if (threadIdx.x < (unsigned)n) {
-        size_t at = (size_t)group->row[threadIdx.x] * n_v + head;
-        float soft = mtp_softplusf(__fadd_rn(args->alpha[at], args->dt[head]));
-        group->decay[threadIdx.x] = mtp_expf(__fmul_rn(args->a[head], soft));
-        group->beta[threadIdx.x] = mtp_sigmoidf(args->beta[at]);
+        float soft = mtp_softplusf(__fadd_rn(rates.alpha, rates.dt));
+        group->decay[threadIdx.x] = mtp_expf(__fmul_rn(rates.a, soft));
+        group->beta[threadIdx.x] = mtp_sigmoidf(rates.beta);
     }
 }
 
@@ -125,6 +149,13 @@ static __device__ void note(const struct delta_net_args *args, uint32_t head, in
 static __device__ int32_t next_rows(const struct delta_net_args *args, int32_t sequence,
                                     int32_t from, struct group *group, int *n)
 {
+    if (args->n_sequences == 1) { /* whose rows are all: there is nothing to read and wait for */
+        const int32_t left = args->n_rows - from;
+        *n = left < TOGETHER ? left : TOGETHER;
+        if (threadIdx.x < (unsigned)*n)
+            group->row[threadIdx.x] = from + (int32_t)threadIdx.x;
+        return from + *n;
+    }
     *n = 0;
     int32_t r = from;
     while (r < args->n_rows && *n < TOGETHER) {
