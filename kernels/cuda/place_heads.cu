@@ -129,6 +129,7 @@ static __device__ void norm_held(const struct head_task *task, struct cuda_fault
         head[j] = __fmul_rn(__fmul_rn(head[j], scale), w[j]);
 }
 
+template <enum kv_type TYPE>
 static __device__ void store_held(const struct place_heads *work, const struct head_task *task, size_t at,
                                   const float head[HELD], const float v[HELD])
 {
@@ -137,8 +138,8 @@ static __device__ void store_held(const struct place_heads *work, const struct h
     at += task->of_kind * REAL_HEAD + threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
-        finite = store_cached(cache->k, cache->type, at + (size_t)j * WARP, head[j]) && finite;
-        finite = store_cached(cache->v, cache->type, at + (size_t)j * WARP, v[j]) && finite;
+        finite = store_cached(cache->k, TYPE, at + (size_t)j * WARP, head[j]) && finite;
+        finite = store_cached(cache->v, TYPE, at + (size_t)j * WARP, v[j]) && finite;
     }
     if (!finite)
         report_fault(work->faults.store, CUDA_KV_STORE, task->row);
@@ -178,8 +179,10 @@ place_real_heads_kernel(const __grid_constant__ struct place_heads work)
 #pragma unroll
     for (int j = 0; j < HELD; j++)
         task.x[lane + j * WARP] = head[j];
-    if (task.of_keys)
-        store_held(&work, &task, at, head, v);
+    if (task.of_keys && work.store.cache.type == KV_F16)
+        store_held<KV_F16>(&work, &task, at, head, v);
+    else if (task.of_keys)
+        store_held<KV_F32>(&work, &task, at, head, v);
 }
 
 static bool is_real(const struct rms_norm_args *norm, const struct rope_args *rope)
