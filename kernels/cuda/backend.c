@@ -290,6 +290,7 @@ static void cuda_close(struct backend *backend)
             cuda_fast_close(cuda->fast);
         cudaFree(cuda->fast_memory);
         cudaFree(cuda->scratch.data);
+        cudaFree(cuda->scratch.arrivals);
         cudaFree(cuda->record);
         if (cuda->stream != NULL)
             cudaStreamDestroy(cuda->stream);
@@ -409,7 +410,8 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
     cuda->scratch.bytes = cuda_scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
-    if (cuda->record == NULL || cuda->scratch.data == NULL)
+    cuda->scratch.arrivals = cuda_alloc(&cuda->base, CUDA_ARRIVALS * sizeof *cuda->scratch.arrivals, MEMORY_WHOLE);
+    if (cuda->record == NULL || cuda->scratch.data == NULL || cuda->scratch.arrivals == NULL)
         check(cuda, cudaErrorMemoryAllocation, "a backend");
     make_landing(cuda);
     cuda_clear_fault(&cuda->base);

@@ -127,7 +127,8 @@ bool cuda_reserve(struct backend *backend, uint32_t n_ctx)
     if (wanted <= cuda->scratch.bytes)
         return true;
     cuda_free(backend, cuda->scratch.data, cuda->scratch.bytes);
-    cuda->scratch = (struct cuda_scratch){cuda_alloc(backend, wanted, MEMORY_PARTS), wanted};
+    cuda->scratch.data = cuda_alloc(backend, wanted, MEMORY_PARTS);
+    cuda->scratch.bytes = wanted;
     if (cuda->scratch.data == NULL) {
         cuda->scratch.bytes = 0;
         return false;
@@ -148,6 +149,7 @@ void cuda_memory(struct backend *backend, uint32_t n_ctx, struct backend_memory 
     if (enter(cuda))
         check(cuda, cudaMemGetInfo(&available, &all), "asking for free memory");
     uint64_t fast = cuda->fast != NULL ? cuda_backend_fast_bytes() : 0;
-    uint64_t own = sizeof *cuda->record + cuda_scratch_bytes(n_ctx) + fast;
+    uint64_t arrivals = CUDA_ARRIVALS * sizeof *cuda->scratch.arrivals;
+    uint64_t own = sizeof *cuda->record + arrivals + cuda_scratch_bytes(n_ctx) + fast;
     *memory = (struct backend_memory){available, own, allowance};
 }
