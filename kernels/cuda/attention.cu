@@ -210,7 +210,7 @@ static cudaError_t launch_all(struct attention_work work, struct cuda_scratch sc
     if (work.together > together)
         work.together = 0;
     if (work.together > 0) { /* whole groups, and as many as can be counted */
-        together = together < CUDA_ARRIVALS ? together : CUDA_ARRIVALS;
+        together = together < CUDA_ARRIVALS ? together : (size_t)CUDA_ARRIVALS;
         together -= together % work.together;
     }
     for (; work.first_pair < n_pairs; work.first_pair += together) {

@@ -1,9 +1,10 @@
-/* attention_few.cu - attention of few rows over a cache of halves, heads of 256 (docs/arithmetic.md, "Attention").
+/* attention_few.cu - attention of few rows over a cache of halves, heads of 256 (docs/arithmetic.md,
+ * "Attention").
  *
- * What a step waits for is not the cache's bytes but reads that wait for one another. So a block asks for the
- * keys of a chunk, to registers, and its values, to shared memory, at once; it takes HEADS heads of queries that
- * share them; and the last block of a group of heads to end folds the chunks, so that there is no second launch.
- * Which block is last changes no sum: partials are folded in the order of their chunks.
+ * What a step waits for is not the cache's bytes but reads that wait for one another. So a block asks for
+ * the keys of a chunk, to registers, and its values, to shared memory, at once; it takes HEADS heads of
+ * queries that share them; and the last block of a group of heads to end folds the chunks, so that there is
+ * no second launch. Which block is last changes no sum: partials are folded in the order of their chunks.
  */
 #include "kernels/cuda/attention_few.cuh"
 
@@ -41,8 +42,8 @@ static __device__ unsigned positions_from(const struct group *group, uint32_t be
     return group->n - begin < ATTENTION_CHUNK ? group->n - begin : ATTENTION_CHUNK;
 }
 
-/* A warp's keys: lane l has the elements 64 j + 2 l and the next, which go to the partials 2 l and 2 l + 1. Behind
- * the last position comes that one again: scores that nobody reads. */
+/* A warp's keys: lane l has the elements 64 j + 2 l and the next, which go to the partials 2 l and 2 l + 1.
+ * Behind the last position comes that one again: scores that nobody reads. */
 static __device__ void load_keys(const struct group *group, uint32_t begin, uint32_t keys[A_WARP][STEPS])
 {
     begin += threadIdx.x / WARP * A_WARP;
@@ -83,8 +84,8 @@ static __device__ float2 fold_one_of(float2 a, float2 b, int distance)
                        __fadd_rn(mine.y, __shfl_xor_sync(ALL_LANES, theirs.y, distance)));
 }
 
-/* The fold of sum64 for A_WARP positions: by 32, 16, 8, 4, 2 across lanes, 1 inside. Lanes 4 t.. get the sum of
- * position t. */
+/* The fold of sum64 for A_WARP positions: by 32, 16, 8, 4, 2 across lanes, 1 inside. Lanes 4 t.. get the sum
+ * of position t. */
 static __device__ float fold_positions(const float2 x[A_WARP])
 {
     static_assert(A_WARP == 8, "three steps choose a position");
@@ -101,7 +102,8 @@ static __device__ float fold_positions(const float2 x[A_WARP])
 
 /* The scores of N heads, whose queries and scores lie behind one another. */
 template <int N>
-static __device__ void score_keys(const float *q, const uint32_t keys[A_WARP][STEPS], float scale, float *scores)
+static __device__ void score_keys(const float *q, const uint32_t keys[A_WARP][STEPS], float scale,
+                                  float *scores)
 {
     const unsigned lane = threadIdx.x % WARP;
     float2 x[N][A_WARP] = {};
@@ -134,7 +136,7 @@ static __device__ void score_keys(const float *q, const uint32_t keys[A_WARP][ST
 template <int HEADS>
 static __device__ void weigh_values(const struct few_shared<HEADS> *shared, unsigned n, float acc[HEADS])
 {
-    enum { AT_ONCE = 16 };
+    enum { AT_ONCE = HEADS > 2 ? 8 : 16 };
 #pragma unroll
     for (int h = 0; h < HEADS; h++)
         acc[h] = 0.0f;
@@ -157,8 +159,8 @@ static __device__ void weigh_values(const struct few_shared<HEADS> *shared, unsi
     }
 }
 
-/* Weighs the n values of a chunk by their scores, and writes its partials. The values have been copied when the
- * block has met. */
+/* Weighs the n values of a chunk by their scores, and writes its partials. The values have been copied when
+ * the block has met. */
 template <int HEADS>
 static __device__ void finish_chunk(const struct group *group, uint32_t chunk, unsigned n,
                                     struct few_shared<HEADS> *shared)
@@ -184,8 +186,8 @@ static __device__ void finish_chunk(const struct group *group, uint32_t chunk, u
     }
 }
 
-/* Every gridDim.x-th chunk from blockIdx.x on, which is one of the group's. The next one's keys are asked for as
- * soon as the registers are free, its values as soon as shared memory is. */
+/* Every gridDim.x-th chunk from blockIdx.x on, which is one of the group's. The next one's keys are asked for
+ * as soon as the registers are free, its values as soon as shared memory is. */
 template <int HEADS>
 static __device__ void take_chunks(const struct attention_args *args, const struct group *group,
                                    struct few_shared<HEADS> *shared)
@@ -240,7 +242,8 @@ static __device__ bool is_last(uint32_t *arrivals, unsigned n, struct few_shared
     return shared->last;
 }
 
-/* What a thread has at hand of a head's partials. Other blocks have written them: reads go past the first cache. */
+/* What a thread has at hand of a head's partials. Other blocks have written them: reads go past the first
+ * cache. */
 struct head_fold {
     float most, sum;    /* of chunk l of 32, for lane l */
     float ahead[AHEAD]; /* this thread's element of the next chunks */
@@ -326,8 +329,8 @@ static __device__ void fold_heads(const struct attention_work *work, const struc
         return;
     __syncthreads();
     if (warp < HEADS)
-        quantize_lanes(shared->q[warp] + d % WARP * LANE_ELEMENTS, &work->act[group->pair + warp], work->fault,
-                       group->row);
+        quantize_lanes(shared->q[warp] + d % WARP * LANE_ELEMENTS, &work->act[group->pair + warp],
+                       work->fault, group->row);
 }
 
 /* What place_of and find_positions say, as the kernel uses it. */
@@ -386,7 +389,8 @@ uint32_t cuda_attention_few_heads(const struct attention_args *args)
     return together;
 }
 
-cudaError_t cuda_launch_attention_few(const struct attention_work *work, unsigned n_pairs, cudaStream_t stream)
+cudaError_t cuda_launch_attention_few(const struct attention_work *work, unsigned n_pairs,
+                                      cudaStream_t stream)
 {
     const unsigned groups = n_pairs / work->together;
     const unsigned most = groups < RESIDENT_BLOCKS ? RESIDENT_BLOCKS / groups : 1;

@@ -1,5 +1,5 @@
-/* attention_parts.cuh - what the ways of attention share that cut it into chunks whose partials pass through the
- * scratch (attention.cu, attention_few.cu). */
+/* attention_parts.cuh - what the ways of attention share that cut it into chunks whose partials pass through
+ * the scratch (attention.cu, attention_few.cu). */
 #ifndef MTP_KERNELS_CUDA_ATTENTION_PARTS_CUH
 #define MTP_KERNELS_CUDA_ATTENTION_PARTS_CUH
 
