@@ -4,8 +4,10 @@
  * one kernel computes the largest score, the sum of weights and the weighted values of each chunk into
  * the scratch, another folds the chunks of a (row, head) pair in their order. As many pairs are taken
  * at a time as the scratch has room for. Positions lie in the device's memory; the launcher knows the
- * size of the context only, and blocks without a chunk of their own return at once.
+ * size of the context only, and blocks without a chunk of their own return at once. Heads of real size over
+ * halves go another way (attention_few.cu).
  */
+#include "kernels/cuda/attention_few.cuh"
 #include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/fused.cuh"
 
@@ -15,44 +17,6 @@ enum {
     WANTED_PAIRS = 64,        /* (row, head) pairs the scratch takes at least */
     USUAL_SCRATCH = 64 << 20, /* bytes, where that is more */
 };
-
-/* The partials of one chunk in the scratch: m, l, then acc. */
-struct attention_work {
-    struct attention_args args;
-    float *partials;   /* [pair - first_pair][n_chunks][2 + head_dim] */
-    size_t first_pair; /* row * n_heads + head */
-    uint32_t n_chunks; /* of the context */
-    struct act_block *act; /* or NULL: heads are super-blocks, and out is quantised too */
-    struct cuda_fault fault;
-};
-
-struct pair_view {
-    size_t row, head, n; /* n positions */
-    size_t at;           /* of q and gate */
-    size_t first, stride; /* elements of the cache: of position 0, from one to the next */
-};
-
-static __device__ struct pair_view view_of(const struct attention_work *work, size_t pair)
-{
-    const struct attention_args *args = &work->args;
-    const struct kv_cache *cache = &args->cache;
-    struct pair_view view;
-    view.row = pair / args->n_heads;
-    view.head = pair % args->n_heads;
-    struct batch_row place = args->rows[view.row];
-    view.n = (size_t)place.position + 1;
-    view.at = view.row * args->q_stride + view.head * args->q_head_stride;
-    size_t kv_head = view.head / (args->n_heads / cache->n_kv_heads);
-    view.stride = (size_t)cache->n_kv_heads * cache->head_dim;
-    view.first = (size_t)place.sequence * cache->n_ctx * view.stride + kv_head * cache->head_dim;
-    return view;
-}
-
-static __device__ float *partial_of(const struct attention_work *work, size_t pair, size_t chunk)
-{
-    size_t place = (pair - work->first_pair) * work->n_chunks + chunk;
-    return work->partials + place * (2 + work->args.cache.head_dim);
-}
 
 template <bool HALF>
 static __device__ float cached(const void *values, size_t at)
@@ -81,25 +45,13 @@ static __device__ void chunk_scores(const struct attention_args *args, const flo
     }
 }
 
-/* Weights exp(score - largest) in place of the n scores, zeros behind them; the first warp. Lane 0
- * writes the largest score and the sum of the weights. */
+/* The first warp makes weights of the scores, and writes the largest score and the sum of the weights. */
 static __device__ void chunk_weights(float *scores, unsigned n, float *partial)
 {
-    unsigned lane = threadIdx.x, other = lane + WARP;
-    float low = lane < n ? scores[lane] : scores[0];
-    float high = other < n ? scores[other] : scores[0];
-    float most = high > low ? high : low;
-    for (int distance = WARP / 2; distance >= 1; distance /= 2) {
-        float theirs = __shfl_xor_sync(ALL_LANES, most, distance);
-        most = theirs > most ? theirs : most;
-    }
-    low = lane < n ? mtp_expf(__fsub_rn(low, most)) : 0.0f;
-    high = other < n ? mtp_expf(__fsub_rn(high, most)) : 0.0f;
-    __syncwarp(); /* lanes behind the n read scores[0] */
-    scores[lane] = low;
-    scores[other] = high;
-    float sum = fold64_warp(low, high);
-    if (lane == 0) {
+    float most;
+    float2 weights = weights_of_scores(scores, n, &most);
+    float sum = fold64_warp(weights.x, weights.y);
+    if (threadIdx.x == 0) {
         partial[0] = most;
         partial[1] = sum;
     }
@@ -231,6 +183,8 @@ size_t cuda_attention_scratch(uint32_t n_ctx)
 static cudaError_t launch_pairs(const struct attention_work *work, unsigned n_pairs,
                                 cudaStream_t stream)
 {
+    if (work->together > 0)
+        return cuda_launch_attention_few(work, n_pairs, stream);
     unsigned splits = blocks_for(WANTED_BLOCKS, n_pairs);
     dim3 grid(splits < work->n_chunks ? splits : work->n_chunks, n_pairs);
     cudaError_t status = work->args.cache.type == KV_F16
@@ -251,6 +205,14 @@ static cudaError_t launch_all(struct attention_work work, struct cuda_scratch sc
     together = together < max_grid_y ? together : max_grid_y;
     if (together == 0)
         return cudaErrorInvalidValue;
+    work.together = cuda_attention_few_heads(args);
+    work.arrivals = scratch.arrivals;
+    if (work.together > together)
+        work.together = 0;
+    if (work.together > 0) { /* whole groups, and as many as can be counted */
+        together = together < CUDA_ARRIVALS ? together : (size_t)CUDA_ARRIVALS;
+        together -= together % work.together;
+    }
     for (; work.first_pair < n_pairs; work.first_pair += together) {
         size_t left = n_pairs - work.first_pair;
         cudaError_t status =

@@ -413,10 +413,11 @@ struct backend *cuda_backend_open(int device, struct cuda_message *message)
     if (enter(cuda))
         check(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream");
     cuda->record = cuda_alloc(&cuda->base, sizeof *cuda->record, MEMORY_WHOLE);
-    cuda->scratch.arrivals = cuda_alloc(&cuda->base, sizeof *cuda->scratch.arrivals, MEMORY_WHOLE);
     cuda->scratch.bytes = cuda_scratch_bytes(0);
     cuda->scratch.data = cuda_alloc(&cuda->base, cuda->scratch.bytes, MEMORY_PARTS);
-    if (cuda->record == NULL || cuda->scratch.arrivals == NULL || cuda->scratch.data == NULL)
+    cuda->scratch.arrivals =
+        cuda_alloc(&cuda->base, CUDA_ARRIVALS * sizeof *cuda->scratch.arrivals, MEMORY_WHOLE);
+    if (cuda->record == NULL || cuda->scratch.data == NULL || cuda->scratch.arrivals == NULL)
         check(cuda, cudaErrorMemoryAllocation, "a backend");
     make_landing(cuda);
     cuda_clear_fault(&cuda->base);

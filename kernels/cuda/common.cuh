@@ -85,17 +85,17 @@ static __device__ __forceinline__ void bring_near(const void *global)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
-/* For all threads of a block, once and at its end: whether it is the grid's last to come here, so that what
- * the others wrote before lies in the second cache (__ldcg). The count begins again by itself. */
-static __device__ inline bool last_to_arrive(unsigned *arrivals)
+/* For all threads of a block, once and at its end: whether it is the last of n to come here, so that what the
+ * others wrote before lies in the second cache (__ldcg). The count begins again by itself. */
+static __device__ inline bool last_to_arrive(uint32_t *arrivals, uint32_t n)
 {
     __shared__ bool last;
     __syncthreads();
     if (threadIdx.x == 0) {
-        unsigned most = gridDim.x * gridDim.y * gridDim.z - 1, before;
+        uint32_t before;
         asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                     : "=r"(before) : "l"(arrivals), "r"(most) : "memory");
-        last = before == most;
+                     : "=r"(before) : "l"(arrivals), "r"(n - 1) : "memory");
+        last = before == n - 1;
     }
     __syncthreads();
     return last;

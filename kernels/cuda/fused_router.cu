@@ -14,7 +14,7 @@ struct fused_router {
     float *logits;
     uint32_t n_in;
     struct route_args route;
-    unsigned *arrivals;
+    uint32_t *arrivals;
     struct cuda_fault fault;
 };
 
@@ -219,7 +219,7 @@ fused_router_kernel(const __grid_constant__ struct fused_router work)
         if (there)
             multiply<ROWS, WIDTH>(&work, expert, row, w, x, first, n);
     }
-    if (!last_to_arrive(work.arrivals))
+    if (!last_to_arrive(work.arrivals, gridDim.x))
         return;
     if (warp < n_rows)
         choose(&work, warp, pairs);

@@ -30,11 +30,13 @@ struct cuda_fault {
     uint32_t layer;  /* 0..4095 */
 };
 
-/* Room for what passes between the kernels of one operation. Launches share it in stream order. */
+/* Room for what passes between the kernels of one operation. Launches share it in stream order. Blocks that
+ * work together count themselves in `arrivals`: zeros, and zeros again after each launch. */
+enum { CUDA_ARRIVALS = 4096 };
 struct cuda_scratch {
     void *data;
     size_t bytes;
-    unsigned *arrivals; /* of blocks at their end: 0 before every launch, and after it (last_to_arrive) */
+    uint32_t *arrivals; /* CUDA_ARRIVALS */
 };
 
 cudaError_t cuda_launch_embed(const struct embed_args *, cudaStream_t);

@@ -149,6 +149,7 @@ void cuda_memory(struct backend *backend, uint32_t n_ctx, struct backend_memory 
     if (enter(cuda))
         check(cuda, cudaMemGetInfo(&available, &all), "asking for free memory");
     uint64_t fast = cuda->fast != NULL ? cuda_backend_fast_bytes() : 0;
-    uint64_t own = sizeof *cuda->record + sizeof *cuda->scratch.arrivals + cuda_scratch_bytes(n_ctx) + fast;
+    uint64_t arrivals = CUDA_ARRIVALS * sizeof *cuda->scratch.arrivals;
+    uint64_t own = sizeof *cuda->record + arrivals + cuda_scratch_bytes(n_ctx) + fast;
     *memory = (struct backend_memory){available, own, allowance};
 }

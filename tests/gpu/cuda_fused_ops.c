@@ -194,18 +194,23 @@ static void routed_rows(struct two_backends *t, const struct model_sizes *m, int
 
 static void attended_rows(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
 {
+    enum kv_type type = seed == 2 ? KV_F32 : KV_F16;
+    bool gated = seed == 3;
     uint32_t n_ctx = (uint32_t)n_rows + 70;
     size_t kv = (size_t)n_ctx * m->n_kv_heads * m->head_dim, n = (size_t)m->n_heads * m->head_dim;
-    begin_case(t, m->large, seed, "%s, %d rows attended", m->name, (int)n_rows);
-    struct array k = floats(t, kv, ORDINARY), v = floats(t, kv, ORDINARY);
-    struct array rows = batch(t, n_rows, 1, 66, 1), q = floats(t, (size_t)n_rows * n, ORDINARY);
+    size_t head = (gated ? 2 : 1) * m->head_dim, stride = m->n_heads * head;
+    begin_case(t, m->large, seed, "%s, %d rows attended, %s%s", m->name, (int)n_rows,
+               type == KV_F16 ? "f16" : "f32", gated ? ", gated" : "");
+    struct array k = cache_of(t, kv, type), v = cache_of(t, kv, type);
+    struct array rows = batch(t, n_rows, 1, 66, 1), q = floats(t, (size_t)n_rows * stride, ORDINARY);
     struct array out = unset(t, (size_t)n_rows * n * 4), act = blocks_of(t, n_rows, n);
     for (int s = 0; s < N_SIDES; s++) {
-        const struct kv_cache cache = {k.at[s], v.at[s], KV_F32, m->n_kv_heads, m->head_dim, n_ctx};
-        const struct attention_args attention = {.cache = cache, .rows = rows.at[s], .q = q.at[s],
-                                                 .q_stride = n, .q_head_stride = m->head_dim,
-                                                 .n_heads = m->n_heads, .scale = 0.0625f, .out = out.at[s],
-                                                 .n_rows = n_rows};
+        const float *x = q.at[s];
+        const struct kv_cache cache = {k.at[s], v.at[s], type, m->n_kv_heads, m->head_dim, n_ctx};
+        const struct attention_args attention = {.cache = cache, .rows = rows.at[s], .q = x,
+                                                 .gate = gated ? x + m->head_dim : NULL, .q_stride = stride,
+                                                 .q_head_stride = head, .n_heads = m->n_heads,
+                                                 .scale = 0.0625f, .out = out.at[s], .n_rows = n_rows};
         const struct quantize_args quantize = {out.at[s], act.at[s], n, n_rows};
         const struct fused_args fused = {.attention = &attention, .quantize = &quantize};
         t->side[s]->ops->fused(t->side[s], &fused);

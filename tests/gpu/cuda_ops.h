@@ -22,7 +22,9 @@ operation_cases embed_cases, quantize_cases, rms_norm_cases, add_cases, rope_cas
 operation_cases route_cases, moe_combine_cases, argmax_cases, digest_cases, gather_cases;
 /* cuda_state_ops.c: caches and state */
 operation_cases kv_store_cases, attention_cases, conv_cases, delta_net_cases;
-/* Rows of every length up to 17 chunks, and one of 20,000 positions; once. */
+/* A cache full of numbers; of halves every finite one, subnormals among them. */
+struct array cache_of(struct two_backends *t, size_t n, enum kv_type type);
+/* Rows of every length up to 17 chunks, of real heads up to 65, and some of 20,000 positions; once. */
 void attention_contexts(struct two_backends *t);
 enum { LONG_CONTEXT = 20000 };
 

@@ -38,8 +38,7 @@ void kv_store_cases(struct two_backends *t, const struct model_sizes *m, int32_t
     }
 }
 
-/* A cache full of numbers; of halves every finite one, subnormals among them. */
-static struct array cache_of(struct two_backends *t, size_t n, enum kv_type type)
+struct array cache_of(struct two_backends *t, size_t n, enum kv_type type)
 {
     if (type == KV_F32)
         return floats(t, n, ORDINARY);
@@ -56,14 +55,28 @@ static struct array cache_of(struct two_backends *t, size_t n, enum kv_type type
     return cache;
 }
 
+/* Where the rows of a batch stand; where n_sequences is 0, each in a sequence of its own, at half the
+ * position of the row before. */
+static struct array places(struct two_backends *t, int32_t n_rows, uint32_t n_sequences, int32_t first)
+{
+    struct batch_row apart[16];
+    if (n_sequences > 0)
+        return batch(t, n_rows, n_sequences, first, 1);
+    for (int32_t r = 0; r < n_rows; r++)
+        apart[r] = (struct batch_row){0, first >> r, n_rows - 1 - r};
+    return copied(t, apart, (size_t)n_rows * sizeof *apart);
+}
+
 static void attend(struct two_backends *t, const struct model_sizes *m, int32_t n_rows,
                    uint32_t n_sequences, int32_t first, enum kv_type type, bool gated)
 {
     uint32_t n_ctx = (uint32_t)(first + n_rows) + 1;
-    size_t head = (gated ? 2 : 1) * m->head_dim, stride = m->n_heads * head + (gated ? 0 : 5);
-    size_t cached = (size_t)n_sequences * n_ctx * m->n_kv_heads * m->head_dim;
+    size_t head = (gated ? 2 : 1) * m->head_dim, gap = gated ? 0 : n_sequences > 0 ? 5 : 4;
+    size_t stride = m->n_heads * head + gap;
+    size_t cached = (size_t)(n_sequences > 0 ? n_sequences : (uint32_t)n_rows) * n_ctx * m->n_kv_heads *
+                    m->head_dim;
     struct array k = cache_of(t, cached, type), v = cache_of(t, cached, type);
-    struct array rows = batch(t, n_rows, n_sequences, first, 1);
+    struct array rows = places(t, n_rows, n_sequences, first);
     struct array q = floats(t, (size_t)n_rows * stride, ORDINARY);
     size_t width = (size_t)m->n_heads * m->head_dim;
     struct array out = unset(t, (size_t)n_rows * width * sizeof(float));
@@ -94,6 +107,30 @@ void attention_cases(struct two_backends *t, const struct model_sizes *m, int32_
     }
 }
 
+/* Few rows of real heads: one to four of them in a block, a chunk or several a block, from one position to
+ * contexts whose chunks are folded in several goes. */
+static void attention_real_heads(struct two_backends *t)
+{
+    static const struct model_sizes models[] = {
+        {.name = "24 heads of 4", .n_heads = 24, .n_kv_heads = 4, .head_dim = 256},
+        {.name = "16 heads of 2", .n_heads = 16, .n_kv_heads = 2, .head_dim = 256},
+        {.name = "5 heads of 1", .n_heads = 5, .n_kv_heads = 1, .head_dim = 256},
+    };
+    static const int32_t lengths[] = {1, 2, 63, 64, 65, 128, 129, 500, 1000, 2048, 4097};
+    static const int32_t rows[] = {1, 2, 3, 4, 8};
+    enum { N_MODELS = sizeof models / sizeof *models, N_LENGTHS = sizeof lengths / sizeof *lengths };
+    for (int i = 0; i < N_MODELS; i++)
+        for (int l = 0; l < N_LENGTHS; l++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows && rows[r] * lengths[l] <= 8200; r++) {
+                bool gated = (l + rows[r]) % 2 == 0;
+                begin_case(t, true, (uint64_t)(l + 1), "%s, %d rows, %d positions and fewer%s",
+                           models[i].name, (int)rows[r], (int)lengths[l], gated ? ", gated" : "");
+                attend(t, &models[i], rows[r], 0, lengths[l] - 1, KV_F16, gated);
+            }
+    begin_case(t, true, 98, "%s, 4 rows at %d", models[0].name, LONG_CONTEXT - 10);
+    attend(t, &models[0], 4, 1, LONG_CONTEXT - 10, KV_F16, true);
+}
+
 void attention_contexts(struct two_backends *t)
 {
     static const struct model_sizes m = {.name = "6 heads of 2", .n_heads = 6, .n_kv_heads = 2,
@@ -105,6 +142,7 @@ void attention_contexts(struct two_backends *t)
     }
     begin_case(t, true, 99, "%s, 5 rows at %d", m.name, LONG_CONTEXT - 10);
     attend(t, &m, 5, 1, LONG_CONTEXT - 10, KV_F16, true);
+    attention_real_heads(t);
 }
 
 /* The state after the first `kept` rows of sequence 0 by conv_replay, from the same inputs. */
