@@ -115,8 +115,19 @@ static __device__ inline float fold64_warp(float low, float high)
 static __device__ inline float squares_warp(const float *x, size_t n)
 {
     float low = 0.0f, high = 0.0f;
+    enum { AT_ONCE = 8 };
     size_t i = threadIdx.x % WARP;
-#pragma unroll 8
+    for (; i + WARP * (2 * AT_ONCE - 1) < n; i += 2 * WARP * AT_ONCE) {
+        float part[2 * AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < 2 * AT_ONCE; k++)
+            part[k] = x[i + WARP * (size_t)k];
+#pragma unroll
+        for (int k = 0; k < 2 * AT_ONCE; k += 2) {
+            low = __fmaf_rn(part[k], part[k], low);
+            high = __fmaf_rn(part[k + 1], part[k + 1], high);
+        }
+    }
     for (; i + WARP < n; i += 64) {
         float a = x[i], b = x[i + WARP];
         low = __fmaf_rn(a, a, low);

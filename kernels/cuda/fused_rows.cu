@@ -74,19 +74,52 @@ static __device__ void add_lane(const struct fused_rows *fused, size_t row, size
 /* sum64 of the squares of the block's row, in shared memory by now; for all threads. */
 static __device__ float squares_of_row(const float *shared, uint32_t n)
 {
-    enum { PARTIALS = 64 };
+    enum { PARTIALS = 64, AT_ONCE = 16 };
     __shared__ float partials[PARTIALS];
     __syncthreads();
     for (uint32_t p = threadIdx.x; p < PARTIALS; p += blockDim.x) {
         float sum = 0.0f;
-#pragma unroll 16
-        for (uint32_t i = p; i < n; i += PARTIALS)
+        uint32_t i = p;
+        for (; i + (AT_ONCE - 1) * PARTIALS < n; i += AT_ONCE * PARTIALS) {
+            float x[AT_ONCE];
+#pragma unroll
+            for (uint32_t k = 0; k < AT_ONCE; k++)
+                x[k] = shared[i + k * PARTIALS];
+#pragma unroll
+            for (uint32_t k = 0; k < AT_ONCE; k++)
+                sum = __fmaf_rn(x[k], x[k], sum);
+        }
+        for (; i < n; i += PARTIALS)
             sum = __fmaf_rn(shared[i], shared[i], sum);
         partials[p] = sum;
     }
     __syncthreads();
     const uint32_t lane = threadIdx.x % WARP;
     return fold64_warp(partials[lane], partials[lane + WARP]);
+}
+
+/* x, of which the sum of squares is known, by its scale and w; then quantised. */
+static __device__ void finish_row(const struct fused_rows *fused, size_t row, size_t at, float squares,
+                                  const float w[LANE_ELEMENTS], float x[LANE_ELEMENTS])
+{
+    const struct rms_norm_args *norm = &fused->norm;
+    const size_t n = norm->n;
+    float scale = norm_scale(squares, n, norm->eps);
+    for (int i = 0; i < LANE_ELEMENTS; i++)
+        x[i] = at + (size_t)i < n ? __fmul_rn(__fmul_rn(x[i], scale), w[i]) : 0.0f;
+    store_lane(x, at, n, norm->dst + row * norm->dst_stride);
+    if (fused->act != NULL)
+        quantize_lanes(x, fused->act + row * ((n + SUPER_BLOCK - 1) / SUPER_BLOCK) + at / SUPER_BLOCK,
+                       fused->quantize_fault, row);
+}
+
+/* False, and reported, where the squares are not. */
+static __device__ bool is_finite(const struct fused_rows *fused, size_t row, float squares)
+{
+    const bool finite = !f32_not_finite(squares);
+    if (!finite && threadIdx.x == 0)
+        report_fault(fused->norm_fault, CUDA_RMS_NORM, row);
+    return finite;
 }
 
 /* THREADS: a block's at most, for the fewer there are the more registers each has. */
@@ -107,19 +140,88 @@ fused_rows_kernel(const __grid_constant__ struct fused_rows fused)
         load_elements<WHOLE>(norm->src + row * norm->src_stride, at, n, x);
     store_lane(x, at, n, shared);
     float squares = squares_of_row(shared, (uint32_t)n);
-    if (f32_not_finite(squares)) {
-        if (threadIdx.x == 0)
-            report_fault(fused.norm_fault, CUDA_RMS_NORM, row);
-        return;
-    }
-    float scale = norm_scale(squares, n, norm->eps);
-    for (int i = 0; i < LANE_ELEMENTS; i++)
-        x[i] = at + (size_t)i < n ? __fmul_rn(__fmul_rn(x[i], scale), w[i]) : 0.0f;
-    store_lane(x, at, n, norm->dst + row * norm->dst_stride);
-    if (fused.act != NULL)
-        quantize_lanes(x, fused.act + row * ((n + SUPER_BLOCK - 1) / SUPER_BLOCK) + threadIdx.x / WARP,
-                       fused.quantize_fault, row);
+    if (is_finite(&fused, row, squares))
+        finish_row(&fused, row, at, squares, w, x);
 }
+
+/* ---- experts' sums of rows that have a thread for every two elements ------------------------- */
+
+enum { PAIR = 2, MOST_PAIRS = MOST_THREADS, TOGETHER = 8 };
+
+static __device__ float2 *pair_in(const float *x, size_t i)
+{
+    return (float2 *)(uintptr_t)(x + i);
+}
+
+/* The sum of the next N experts, whose rows are all asked for before the first is added: pairs are few enough
+ * registers for that. */
+template <int N>
+static __device__ void add_experts(const struct moe_combine_args *args, size_t row, uint32_t first, size_t at,
+                                   float2 *sum)
+{
+    const size_t from = row * args->n_used + first;
+    float2 y[N];
+    float weights[N];
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        weights[k] = args->weights[from + (size_t)k];
+        y[k] = *pair_in(args->y, (from + (size_t)k) * args->n + at);
+    }
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        sum->x = __fmaf_rn(weights[k], y[k].x, sum->x);
+        sum->y = __fmaf_rn(weights[k], y[k].y, sum->y);
+    }
+}
+
+static __device__ float2 combined_pair(const struct moe_combine_args *args, size_t row, size_t at)
+{
+    const bool shared = args->shared != NULL;
+    float2 sum = make_float2(0.0f, 0.0f), own = sum;
+    float gate = 0.0f;
+    uint32_t k = 0;
+    if (shared) {
+        own = *pair_in(args->shared, row * args->n + at);
+        gate = args->shared_gate[row];
+    }
+    for (; k + TOGETHER <= args->n_used; k += TOGETHER)
+        add_experts<TOGETHER>(args, row, k, at, &sum);
+    for (; k < args->n_used; k++)
+        add_experts<1>(args, row, k, at, &sum);
+    if (shared) {
+        gate = mtp_sigmoidf(gate);
+        sum.x = __fmaf_rn(gate, own.x, sum.x);
+        sum.y = __fmaf_rn(gate, own.y, sum.y);
+    }
+    return sum;
+}
+
+static __global__ void __launch_bounds__(MOST_PAIRS)
+fused_experts_kernel(const __grid_constant__ struct fused_rows fused)
+{
+    extern __shared__ __align__(16) float shared[];
+    const struct rms_norm_args *norm = &fused.norm;
+    const size_t row = blockIdx.x, n = norm->n, pair = threadIdx.x * PAIR, at = threadIdx.x * LANE_ELEMENTS;
+    float lane[LANE_ELEMENTS], w[LANE_ELEMENTS];
+    let_next_begin();
+    if (at < n)
+        load_elements<true>(norm->w, at, n, w);
+    wait_for_earlier();
+    float2 x = *pair_in(fused.add.a, row * n + pair);
+    const float2 sum = combined_pair(&fused.combine, row, pair);
+    x.x = __fadd_rn(x.x, sum.x);
+    x.y = __fadd_rn(x.y, sum.y);
+    *pair_in(shared, pair) = x;
+    *pair_in(fused.combine.dst, row * n + pair) = sum;
+    *pair_in(fused.add.dst, row * n + pair) = x;
+    const float squares = squares_of_row(shared, (uint32_t)n);
+    if (!is_finite(&fused, row, squares) || at >= n)
+        return;
+    load_elements<true>(shared, at, n, lane);
+    finish_row(&fused, row, at, squares, w, lane);
+}
+
+/* ---- launches -------------------------------------------------------------------------------- */
 
 template <bool WHOLE, int THREADS>
 static cudaError_t launch_rows(const struct fused_rows &fused, unsigned threads, bool combines,
@@ -180,6 +282,9 @@ cudaError_t cuda_launch_fused_rows(const struct fused_args *args, const struct c
         fused.act = args->quantize->act;
     unsigned threads = WARP * blocks_for(fused.norm.n, SUPER_BLOCK);
     const bool combines = args->combine != NULL, whole = is_whole(&fused, combines);
+    if (combines && whole && fused.norm.n <= PAIR * MOST_PAIRS)
+        return launch_kernel(fused_experts_kernel, dim3((unsigned)fused.norm.n_rows),
+                             (unsigned)fused.norm.n / PAIR, fused.norm.n * sizeof(float), stream, fused);
     if (whole && threads <= FEW_THREADS)
         return launch_rows<true, FEW_THREADS>(fused, threads, combines, stream);
     return whole ? launch_rows<true, MOST_THREADS>(fused, threads, combines, stream)
