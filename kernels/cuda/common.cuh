@@ -111,23 +111,32 @@ static __device__ inline float fold64_warp(float low, float high)
     return sum;
 }
 
+/* Partial p of sum64(x^2): elements p, p + 64, .., a few read at once and added one after the other. */
+static __device__ inline float partial_of_squares(const float *x, size_t n, size_t p)
+{
+    enum { PARTIALS = 64, AT_ONCE = 16 };
+    float sum = 0.0f;
+    size_t i = p;
+    for (; i + (AT_ONCE - 1) * PARTIALS < n; i += AT_ONCE * PARTIALS) {
+        float part[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+            part[k] = x[i + (size_t)k * PARTIALS];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+            sum = __fmaf_rn(part[k], part[k], sum);
+    }
+    for (; i < n; i += PARTIALS)
+        sum = __fmaf_rn(x[i], x[i], sum);
+    return sum;
+}
+
 /* sum64(x^2), by a whole warp; all lanes get it. */
 static __device__ inline float squares_warp(const float *x, size_t n)
 {
     float low = 0.0f, high = 0.0f;
-    enum { AT_ONCE = 8 };
     size_t i = threadIdx.x % WARP;
-    for (; i + WARP * (2 * AT_ONCE - 1) < n; i += 2 * WARP * AT_ONCE) {
-        float part[2 * AT_ONCE];
-#pragma unroll
-        for (int k = 0; k < 2 * AT_ONCE; k++)
-            part[k] = x[i + WARP * (size_t)k];
-#pragma unroll
-        for (int k = 0; k < 2 * AT_ONCE; k += 2) {
-            low = __fmaf_rn(part[k], part[k], low);
-            high = __fmaf_rn(part[k + 1], part[k + 1], high);
-        }
-    }
+#pragma unroll 8
     for (; i + WARP < n; i += 64) {
         float a = x[i], b = x[i + WARP];
         low = __fmaf_rn(a, a, low);

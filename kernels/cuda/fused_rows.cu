@@ -74,25 +74,11 @@ static __device__ void add_lane(const struct fused_rows *fused, size_t row, size
 /* sum64 of the squares of the block's row, in shared memory by now; for all threads. */
 static __device__ float squares_of_row(const float *shared, uint32_t n)
 {
-    enum { PARTIALS = 64, AT_ONCE = 16 };
+    enum { PARTIALS = 64 };
     __shared__ float partials[PARTIALS];
     __syncthreads();
-    for (uint32_t p = threadIdx.x; p < PARTIALS; p += blockDim.x) {
-        float sum = 0.0f;
-        uint32_t i = p;
-        for (; i + (AT_ONCE - 1) * PARTIALS < n; i += AT_ONCE * PARTIALS) {
-            float x[AT_ONCE];
-#pragma unroll
-            for (uint32_t k = 0; k < AT_ONCE; k++)
-                x[k] = shared[i + k * PARTIALS];
-#pragma unroll
-            for (uint32_t k = 0; k < AT_ONCE; k++)
-                sum = __fmaf_rn(x[k], x[k], sum);
-        }
-        for (; i < n; i += PARTIALS)
-            sum = __fmaf_rn(shared[i], shared[i], sum);
-        partials[p] = sum;
-    }
+    for (uint32_t p = threadIdx.x; p < PARTIALS; p += blockDim.x)
+        partials[p] = partial_of_squares(shared, n, p);
     __syncthreads();
     const uint32_t lane = threadIdx.x % WARP;
     return fold64_warp(partials[lane], partials[lane + WARP]);

@@ -15,15 +15,8 @@ static __device__ float squares_block(const float *x, size_t n)
 {
     __shared__ float partials[64];
     unsigned lane = threadIdx.x;
-    if (lane < 64) {
-        float partial = 0.0f;
-#pragma unroll 8
-        for (size_t i = lane; i < n; i += 64) {
-            float value = x[i];
-            partial = __fmaf_rn(value, value, partial);
-        }
-        partials[lane] = partial;
-    }
+    if (lane < 64)
+        partials[lane] = partial_of_squares(x, n, lane);
     __syncthreads();
     if (lane < WARP) {
         float sum = fold64_warp(partials[lane], partials[lane + WARP]);
