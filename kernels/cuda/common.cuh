@@ -93,7 +93,7 @@ static __device__ inline bool last_to_arrive(uint32_t *arrivals, uint32_t n)
     __syncthreads();
     if (threadIdx.x == 0) {
         uint32_t before;
-        asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+        asm volatile("atom.acq_rel.gpu.inc.u32 %0, [%1], %2;"
                      : "=r"(before) : "l"(arrivals), "r"(n - 1) : "memory");
         last = before == n - 1;
     }

@@ -47,7 +47,7 @@ static const struct operation {
     {"replay", replay_cases, NULL},
     {"rope_by_position", rope_by_position_cases, NULL},
     {"fused", fused_cases, fused_widths},
-    {"router sizes", NULL, router_sizes},
+    {"router", NULL, router_sizes},
     {"place_heads", place_heads_cases, NULL},
     {"fused faults", NULL, fused_faults},
     {"faults", NULL, fault_cases},
