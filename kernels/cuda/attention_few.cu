@@ -16,7 +16,6 @@ enum {
     RESIDENT_BLOCKS = 264,        /* more would run after others have ended */
     MAX_TOGETHER = 4,
     PARTIAL = 2 + DIM,            /* of a chunk: the largest score, the sum of weights, weighted values */
-    AHEAD = 8,                    /* chunks whose partials are read together */
 };
 
 template <int HEADS>
@@ -221,94 +220,118 @@ static __device__ void take_chunks(const struct attention_args *args, const stru
     }
 }
 
-/* What a thread has at hand of a head's partials. Other blocks have written them: reads go past the first
- * cache. */
+/* A head's fold, in a thread that makes one element of it. */
+template <int AHEAD>
 struct head_fold {
-    float most, sum;    /* of chunk l of 32, for lane l */
-    float ahead[AHEAD]; /* this thread's element of the next chunks */
+    const float *partials;
+    float most, sum;       /* of chunk l of 32, for lane l */
+    float ahead[AHEAD];    /* the element, of the next chunks */
+    float largest, factor; /* of all scores; of chunk l */
+    float total, acc;
 };
 
-static __device__ void load_chunk_sums(const float *partials, uint32_t first, uint32_t n_chunks,
-                                       struct head_fold *fold)
+/* Other blocks have written the partials: reads go past the first cache. */
+template <int AHEAD>
+static __device__ void load_partials(uint32_t first, uint32_t n_chunks, struct head_fold<AHEAD> *fold)
 {
-    const uint32_t mine = first + threadIdx.x % WARP;
-    const float *partial = partials + (mine < n_chunks ? mine : first) * PARTIAL;
-    fold->most = __ldcg(partial);
-    fold->sum = __ldcg(partial + 1);
-}
-
-static __device__ void load_ahead(const float *partials, uint32_t first, uint32_t n_chunks,
-                                  struct head_fold *fold)
-{
-    const float *mine = partials + first * PARTIAL + 2 + threadIdx.x;
+    if (first % WARP == 0) {
+        const uint32_t mine = first + threadIdx.x % WARP;
+        const float *partial = fold->partials + (mine < n_chunks ? mine : first) * PARTIAL;
+        fold->most = __ldcg(partial);
+        fold->sum = __ldcg(partial + 1);
+    }
+    const float *element = fold->partials + first * PARTIAL + 2 + threadIdx.x;
 #pragma unroll
     for (unsigned i = 0; i < AHEAD; i++)
         if (first + i < n_chunks)
-            fold->ahead[i] = __ldcg(mine + i * PARTIAL);
+            fold->ahead[i] = __ldcg(element + i * PARTIAL);
 }
 
-/* This thread's element of a head; of the first chunks all is at hand. */
-static __device__ float fold_chunks(const float *partials, uint32_t n_chunks, struct head_fold *fold)
+/* The largest score; the partials of the first chunks are at hand. */
+template <int AHEAD>
+static __device__ void begin_fold(uint32_t n_chunks, struct head_fold<AHEAD> *fold)
 {
-    float most = fold->most, total = 0.0f, acc = 0.0f;
+    float most = fold->most;
 #pragma unroll 4
     for (uint32_t chunk = WARP + threadIdx.x % WARP; chunk < n_chunks; chunk += WARP) {
-        float other = __ldcg(partials + chunk * PARTIAL);
+        float other = __ldcg(fold->partials + chunk * PARTIAL);
         most = other > most ? other : most;
     }
     for (int distance = WARP / 2; distance >= 1; distance /= 2) {
         float other = __shfl_xor_sync(ALL_LANES, most, distance);
         most = other > most ? other : most;
     }
-    float factor = 0.0f;
-#pragma unroll 1
-    for (uint32_t first = 0; first < n_chunks; first += AHEAD) {
-        if (first > 0 && first % WARP == 0)
-            load_chunk_sums(partials, first, n_chunks, fold);
-        if (first > 0)
-            load_ahead(partials, first, n_chunks, fold);
-        if (first % WARP == 0)
-            factor = mtp_expf(__fsub_rn(fold->most, most));
-#pragma unroll
-        for (unsigned i = 0; i < AHEAD; i++) {
-            const float f = __shfl_sync(ALL_LANES, factor, first % WARP + i);
-            const float sum = __shfl_sync(ALL_LANES, fold->sum, first % WARP + i);
-            total = first + i < n_chunks ? __fmaf_rn(f, sum, total) : total;
-            acc = first + i < n_chunks ? __fmaf_rn(f, fold->ahead[i], acc) : acc;
-        }
-    }
-    return __fdiv_rn(acc, total);
+    fold->largest = most;
+    fold->total = fold->acc = 0.0f;
 }
 
-/* The results of the block's heads. */
+/* Adds the chunks at hand. */
+template <int AHEAD>
+static __device__ void add_chunks(uint32_t first, uint32_t n_chunks, struct head_fold<AHEAD> *fold)
+{
+    static_assert(WARP % AHEAD == 0, "whole turns of 32 chunks");
+    if (first % WARP == 0)
+        fold->factor = mtp_expf(__fsub_rn(fold->most, fold->largest));
+#pragma unroll
+    for (unsigned i = 0; i < AHEAD; i++) {
+        const float f = __shfl_sync(ALL_LANES, fold->factor, first % WARP + i);
+        const float sum = __shfl_sync(ALL_LANES, fold->sum, first % WARP + i);
+        if (first + i < n_chunks) {
+            fold->total = __fmaf_rn(f, sum, fold->total);
+            fold->acc = __fmaf_rn(f, fold->ahead[i], fold->acc);
+        }
+    }
+}
+
+/* The results of the block's heads, whose partials are read together. */
 template <int HEADS>
 static __device__ void fold_heads(const struct attention_work *work, const struct group *group,
                                   struct few_shared<HEADS> *shared)
 {
+    enum { AHEAD = HEADS > 2 ? 8 : 16 };
     const struct attention_args *args = &work->args;
-    const unsigned d = threadIdx.x, warp = d / WARP;
-    struct head_fold folds[HEADS];
+    const uint32_t n_chunks = group->n_chunks;
+    struct head_fold<AHEAD> folds[HEADS];
     float gates[HEADS];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        const float *partials = group->partials + (size_t)h * group->a_head;
-        load_chunk_sums(partials, 0, group->n_chunks, &folds[h]);
-        load_ahead(partials, 0, group->n_chunks, &folds[h]);
-        gates[h] = args->gate != NULL ? args->gate[group->at + h * args->q_head_stride + d] : 0.0f;
+        folds[h].partials = group->partials + (size_t)h * group->a_head;
+        load_partials<AHEAD>(0, n_chunks, &folds[h]);
+        const size_t at = group->at + h * args->q_head_stride + threadIdx.x;
+        gates[h] = args->gate != NULL ? args->gate[at] : 0.0f;
+    }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++)
+        begin_fold<AHEAD>(n_chunks, &folds[h]);
+#pragma unroll 1
+    for (uint32_t first = 0; first < n_chunks; first += AHEAD) {
+        if (first > 0)
+#pragma unroll
+            for (int h = 0; h < HEADS; h++)
+                load_partials<AHEAD>(first, n_chunks, &folds[h]);
+#pragma unroll
+        for (int h = 0; h < HEADS; h++)
+            add_chunks<AHEAD>(first, n_chunks, &folds[h]);
     }
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        float out = fold_chunks(group->partials + (size_t)h * group->a_head, group->n_chunks, &folds[h]);
+        float out = __fdiv_rn(folds[h].acc, folds[h].total);
         if (args->gate != NULL)
             out = __fmul_rn(out, mtp_sigmoidf(gates[h]));
-        args->out[(group->pair + h) * DIM + d] = out;
-        shared->q[h][d] = out;
+        args->out[(group->pair + h) * DIM + threadIdx.x] = out;
+        shared->q[h][threadIdx.x] = out;
     }
-    if (work->act == NULL)
-        return;
-    __syncthreads();
+}
+
+/* The int8 rows of the results. */
+template <int HEADS>
+static __device__ void quantize_heads(const struct attention_work *work, const struct group *group,
+                                      const struct few_shared<HEADS> *shared)
+{
+    const unsigned warp = threadIdx.x / WARP;
+    __syncthreads(); /* the results are there */
     if (warp < HEADS)
-        quantize_lanes(shared->q[warp] + d % WARP * LANE_ELEMENTS, &work->act[group->pair + warp],
+        quantize_lanes(shared->q[warp] + threadIdx.x % WARP * LANE_ELEMENTS, &work->act[group->pair + warp],
                        work->fault, group->row);
 }
 
@@ -348,8 +371,11 @@ few_kernel(const __grid_constant__ struct attention_work work)
         return;
     take_chunks<HEADS>(&work.args, &group, &shared);
     const unsigned n_blocks = group.n_chunks < gridDim.x ? group.n_chunks : gridDim.x;
-    if (last_to_arrive(work.arrivals + blockIdx.y, n_blocks))
-        fold_heads<HEADS>(&work, &group, &shared);
+    if (!last_to_arrive(work.arrivals + blockIdx.y, n_blocks))
+        return;
+    fold_heads<HEADS>(&work, &group, &shared);
+    if (work.act != NULL)
+        quantize_heads<HEADS>(&work, &group, &shared);
 }
 
 /* The more rows, the more heads a block takes, as there are blocks enough and each reads the cache. */

@@ -266,18 +266,33 @@ struct place_arrays {
     struct array rows, k, q, v, k_w, q_w, table, kc, vc;
 };
 
-static void place(struct two_backends *t, int s, const struct model_sizes *m, const struct place_arrays *a,
-                  int32_t n_rows, uint32_t n_ctx, enum kv_type type, bool queries)
+static struct place_arrays place_inputs(struct two_backends *t, const struct model_sizes *m, int32_t n_rows,
+                                        uint32_t n_ctx, enum kv_type type, enum kind_of_float kind)
 {
+    enum { SEQUENCES = 3 };
+    size_t dim = m->head_dim, k = m->n_kv_heads * dim, q = 2 * m->n_heads * dim, rows = (size_t)n_rows;
+    size_t bytes = SEQUENCES * n_ctx * k * (type == KV_F16 ? 2 : 4);
+    return (struct place_arrays){
+        .rows = batch(t, n_rows, SEQUENCES, 3, 1), .k = floats(t, rows * k, kind == ODD ? ORDINARY : kind),
+        .q = floats(t, rows * q, kind), .v = floats(t, rows * k, kind == ODD ? ORDINARY : kind),
+        .k_w = floats(t, dim, ORDINARY), .q_w = floats(t, dim, ORDINARY),
+        .table = floats(t, n_ctx * m->n_rot, ORDINARY), .kc = unset(t, bytes), .vc = unset(t, bytes)};
+}
+
+/* by_position: rows of the table are those of positions, not of the batch. */
+static void place(struct two_backends *t, int s, const struct model_sizes *m, const struct place_arrays *a,
+                  int32_t n_rows, uint32_t n_ctx, enum kv_type type, bool queries, bool by_position)
+{
+    const struct batch_row *rows = by_position ? a->rows.at[s] : NULL;
     size_t dim = m->head_dim, k = m->n_kv_heads * dim, q = 2 * m->n_heads * dim;
     const struct rms_norm_args k_norm = {a->k.at[s], a->k.at[s], a->k_w.at[s], dim, m->n_kv_heads, k, dim, k,
                                          dim, 1e-6f, n_rows};
     const struct rms_norm_args q_norm = {a->q.at[s], a->q.at[s], a->q_w.at[s], dim, m->n_heads, q, 2 * dim, q,
                                          2 * dim, 1e-6f, n_rows};
     const struct rope_args k_rope = {a->k.at[s], k, dim, m->n_kv_heads, m->n_rot / 2, a->table.at[s], n_rows,
-                                     NULL};
+                                     rows};
     const struct rope_args q_rope = {a->q.at[s], q, 2 * dim, m->n_heads, m->n_rot / 2, a->table.at[s], n_rows,
-                                     NULL};
+                                     rows};
     const struct kv_cache cache = {a->kc.at[s], a->vc.at[s], type, m->n_kv_heads, m->head_dim, n_ctx};
     const struct kv_store_args store = {cache, a->rows.at[s], a->k.at[s], a->v.at[s], n_rows};
     const struct place_heads_args args = {&k_norm, queries ? &q_norm : NULL, &k_rope,
@@ -285,28 +300,28 @@ static void place(struct two_backends *t, int s, const struct model_sizes *m, co
     t->side[s]->ops->place_heads(t->side[s], &args);
 }
 
+static void compare_places(struct two_backends *t, const struct model_sizes *m, const struct place_arrays *a,
+                           enum kv_type type)
+{
+    size_t k = m->n_kv_heads * m->head_dim;
+    compare(t, "keys", &a->k, 4, k);
+    compare(t, "queries and what is beside them", &a->q, 4, 2 * m->n_heads * m->head_dim);
+    compare(t, "cached keys", &a->kc, type == KV_F16 ? 2 : 4, k);
+    compare(t, "cached values", &a->vc, type == KV_F16 ? 2 : 4, k);
+}
+
 void place_heads_cases(struct two_backends *t, const struct model_sizes *m, int32_t n_rows, uint64_t seed)
 {
-    enum { SEQUENCES = 3 };
     uint32_t n_ctx = (uint32_t)n_rows + 5;
-    size_t dim = m->head_dim, k = m->n_kv_heads * dim, q = 2 * m->n_heads * dim, rows = (size_t)n_rows;
     enum kv_type type = seed == 2 ? KV_F32 : KV_F16;
+    enum kind_of_float kind = seed == 1 ? ORDINARY : seed == 2 ? ODD : TIES;
     for (int queries = 0; queries < 2; queries++) {
         begin_case(t, is_large(m, n_rows), seed, "%s, %d rows, %s%s", m->name, (int)n_rows,
                    type == KV_F16 ? "f16" : "f32", queries ? ", queries" : "");
-        size_t bytes = SEQUENCES * n_ctx * k * (type == KV_F16 ? 2 : 4);
-        enum kind_of_float kind = seed == 3 ? TIES : ORDINARY;
-        struct place_arrays a = {
-            .rows = batch(t, n_rows, SEQUENCES, 3, 1), .k = floats(t, rows * k, kind),
-            .q = floats(t, rows * q, seed == 2 ? ODD : kind), .v = floats(t, rows * k, kind),
-            .k_w = floats(t, dim, ORDINARY), .q_w = floats(t, dim, ORDINARY),
-            .table = floats(t, rows * m->n_rot, ORDINARY), .kc = unset(t, bytes), .vc = unset(t, bytes)};
+        struct place_arrays a = place_inputs(t, m, n_rows, n_ctx, type, kind);
         for (int s = 0; s < N_SIDES; s++)
-            place(t, s, m, &a, n_rows, n_ctx, type, queries);
-        compare(t, "keys", &a.k, 4, k);
-        compare(t, "queries and what is beside them", &a.q, 4, q);
-        compare(t, "cached keys", &a.kc, type == KV_F16 ? 2 : 4, k);
-        compare(t, "cached values", &a.vc, type == KV_F16 ? 2 : 4, k);
+            place(t, s, m, &a, n_rows, n_ctx, type, queries, seed != 2);
+        compare_places(t, m, &a, type);
         end_case(t);
     }
 }
@@ -332,6 +347,33 @@ void fused_faults(struct two_backends *t)
             settle_once(t, s, &a, N, 1, ROWS, ADDS | QUANTISES);
         }
         compare_faults(t, of_norm ? "rms_norm" : "quantize", BAD_ROW);
+        end_case(t);
+    }
+}
+
+/* A head whose norm faults stays as it was, but is rotated and stored; values that a half cannot hold are the
+ * cache's fault. */
+void place_heads_faults(struct two_backends *t)
+{
+    enum { ROWS = 3, BAD_ROW = 1, N_CTX = ROWS + 5, ELEMENT = 100 };
+    static const struct model_sizes sizes[] = {
+        {.name = "real heads", .n_heads = 6, .n_kv_heads = 2, .head_dim = 256, .n_rot = 64},
+        {.name = "odd heads", .n_heads = 6, .n_kv_heads = 2, .head_dim = 136, .n_rot = 64},
+    };
+    const float huge = 3e38f, large = 1e5f;
+    for (int i = 0; i < 4; i++) {
+        const struct model_sizes *m = &sizes[i / 2];
+        bool of_norm = i % 2 == 0;
+        begin_case(t, false, 1, "%s, a fault of the %s", m->name, of_norm ? "norm" : "cache");
+        struct place_arrays a = place_inputs(t, m, ROWS, N_CTX, KV_F16, ORDINARY);
+        size_t at = (size_t)BAD_ROW * m->n_kv_heads * m->head_dim + ELEMENT;
+        for (int s = 0; s < N_SIDES; s++) {
+            float *x = (float *)(of_norm ? a.k.at[s] : a.v.at[s]) + at;
+            t->side[s]->ops->upload(t->side[s], x, of_norm ? &huge : &large, sizeof *x);
+            place(t, s, m, &a, ROWS, N_CTX, KV_F16, true, true);
+        }
+        compare_places(t, m, &a, KV_F16);
+        compare_faults(t, of_norm ? "rms_norm" : "kv_store", BAD_ROW);
         end_case(t);
     }
 }

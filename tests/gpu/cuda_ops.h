@@ -38,6 +38,7 @@ void fused_widths(struct two_backends *t);
 void router_sizes(struct two_backends *t);
 void router_sizes(struct two_backends *t);
 void fused_faults(struct two_backends *t);
+void place_heads_faults(struct two_backends *t);
 
 /* cuda_fault_cases.c: faults, errors, memory; once */
 void fault_cases(struct two_backends *t);

@@ -48,7 +48,7 @@ static const struct operation {
     {"rope_by_position", rope_by_position_cases, NULL},
     {"fused", fused_cases, fused_widths},
     {"router", NULL, router_sizes},
-    {"place_heads", place_heads_cases, NULL},
+    {"place_heads", place_heads_cases, place_heads_faults},
     {"fused faults", NULL, fused_faults},
     {"faults", NULL, fault_cases},
     {"errors", NULL, error_cases},
