@@ -45,6 +45,15 @@ static cudaError_t allow_shared(const void *kernel, int blocks, size_t shared_by
                                 percent < 75 ? percent : 100);
 }
 
+bool cuda_allows_shared(size_t bytes)
+{
+    int device, most;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
+        return false;
+    return bytes <= (size_t)most;
+}
+
 uint32_t cuda_resident_blocks(int blocks)
 {
     int device, processors;

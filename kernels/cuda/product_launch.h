@@ -61,6 +61,9 @@ struct kernel_launch {
     cudaStream_t stream;
 };
 
+/* Whether a block of threads may have that much shared memory on the device in use. */
+bool cuda_allows_shared(size_t bytes);
+
 /* Blocks of threads that run at once; 0 where the device cannot be asked. */
 uint32_t cuda_resident_blocks(int blocks);
 

@@ -45,7 +45,41 @@ HOST_DEVICE constexpr int merged_bytes()
 template <int TYPE, int W, int ROWS>
 DEVICE void multiply_merged(const struct product &p, const struct place &place, uint8_t *shared)
 {
+    if constexpr (W == ROWS && may_keep<W>())
+        if (p.stages != 0) {
+            multiply_tiles<TYPE, W, tile_plan<TYPE, W, merged_blocks<W>(), true>>(p, place, shared);
+            return;
+        }
     multiply_tiles<TYPE, W, tile_plan<TYPE, W, merged_blocks<ROWS>()>>(p, place, shared);
+}
+
+/* Stages of a product whose activations are kept, and the shared memory that it then has; 0 where not. */
+struct keeping {
+    uint32_t stages;
+    size_t bytes;
+};
+template <int TYPE, int W>
+static struct keeping keeping_of_type(uint32_t n_in)
+{
+    using plan = tile_plan<TYPE, W, merged_blocks<W>(), true>;
+    const int stages = may_keep<W>() ? plan::kept_stages(n_in) : 0;
+    struct keeping k = {(uint32_t)stages, stages > 0 ? (size_t)plan::kept_bytes(n_in, stages) : 0};
+    return k;
+}
+template <int W>
+static struct keeping keeping_of(const struct product &p, uint32_t type)
+{
+    struct keeping none = {0, 0};
+    if (p.start != NULL)
+        return none;
+    switch (type) {
+    case MTP_TYPE_Q3_K: return keeping_of_type<MTP_TYPE_Q3_K, W>(p.n_in);
+    case MTP_TYPE_Q4_K: return keeping_of_type<MTP_TYPE_Q4_K, W>(p.n_in);
+    case MTP_TYPE_Q5_K: return keeping_of_type<MTP_TYPE_Q5_K, W>(p.n_in);
+    case MTP_TYPE_Q6_K: return keeping_of_type<MTP_TYPE_Q6_K, W>(p.n_in);
+    case MTP_TYPE_Q8_0: return keeping_of_type<MTP_TYPE_Q8_0, W>(p.n_in);
+    default: return none;
+    }
 }
 
 template <int W, int ROWS>

@@ -11,13 +11,14 @@ struct share {
     double bytes;
 };
 
-static struct share share_of(const struct launch *launch, int most, struct product *p)
+static struct share share_of(const struct launch *launch, int most, uint32_t stages, struct product *p)
 {
     *p = launch->product;
     p->most = most;
+    p->stages = stages;
     struct share share = {cuda_product_slots(p), (p->n_out + PRODUCT_WARPS - 1) / PRODUCT_WARPS, 0.0};
     if (launch->tiles)
-        share.units = most == 8 ? (units_of(p->n_in, p->n_out) + 1) / 2 : units_of(p->n_in, p->n_out);
+        share.units = most == 8 && stages == 0 ? (units_of(p->n_in, p->n_out) + 1) / 2 : units_of(p->n_in, p->n_out);
     share.bytes = (double)p->row_bytes * p->n_out * share.slots;
     return share;
 }
@@ -26,8 +27,8 @@ static struct share share_of(const struct launch *launch, int most, struct produ
 template <int W, int E>
 static cudaError_t launch_merged(const struct launch *launches, int n, cudaStream_t stream)
 {
-    const struct kernel_launch kernel = {(const void *)merged_product<W, E>, merged_blocks<W>(),
-                                         (size_t)merged_bytes<W, E>(), stream};
+    struct kernel_launch kernel = {(const void *)merged_product<W, E>, merged_blocks<W>(),
+                                   (size_t)merged_bytes<W, E>(), stream};
     const uint32_t resident = cuda_resident_blocks(merged_blocks<W>());
     if (resident == 0)
         return cudaGetLastError();
@@ -35,7 +36,13 @@ static cudaError_t launch_merged(const struct launch *launches, int n, cudaStrea
     struct share shares[MERGED_MOST];
     double bytes = 0.0;
     for (int i = 0; i < n; i++) {
-        shares[i] = share_of(&launches[i], launches[i].product.start != NULL ? E : W, &m.products[i]);
+        struct keeping keeping = keeping_of<W>(launches[i].product, launches[i].type);
+        if (!cuda_allows_shared(keeping.bytes))
+            keeping.stages = 0;
+        else if (keeping.bytes > kernel.shared_bytes)
+            kernel.shared_bytes = keeping.bytes;
+        const int most = launches[i].product.start != NULL ? E : W;
+        shares[i] = share_of(&launches[i], most, keeping.stages, &m.products[i]);
         bytes += shares[i].bytes;
     }
     for (int i = 0; i < n; i++) {

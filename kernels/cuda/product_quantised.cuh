@@ -6,9 +6,28 @@
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
+/* Activations are kept where there is room, but not those of experts: few units share them. */
+template <int TYPE, int W>
+static uint32_t stages_that_keep(const struct launch *launch)
+{
+    const struct product *p = &launch->product;
+    const int stages = p->start == NULL ? kept_plan<TYPE, W>::kept_stages(p->n_in) : 0;
+    const size_t bytes = (size_t)kept_plan<TYPE, W>::kept_bytes(p->n_in, stages);
+    return stages > 0 && cuda_allows_shared(bytes) ? (uint32_t)stages : 0;
+}
+
 template <int TYPE, int W>
 static cudaError_t launch_tiles(const struct launch *launch)
 {
+    if constexpr (may_keep<W>())
+        if (const uint32_t stages = stages_that_keep<TYPE, W>(launch)) {
+            struct product p = launch->product;
+            p.most = W;
+            p.stages = stages;
+            return cuda_launch_grid((const void *)kept_product<TYPE, W>, &p, units_of(p.n_in, p.n_out),
+                                    kept_blocks<W>(), (size_t)kept_plan<TYPE, W>::kept_bytes(p.n_in, (int)stages),
+                                    launch->stream);
+        }
     constexpr int blocks = tile_blocks<W>();
     struct product p = launch->product;
     p.most = launch->alone ? 1 : W;

@@ -20,9 +20,33 @@ HOST_DEVICE constexpr bool reads_early()
     return format<TYPE>::CLASS_K || NT == 1;
 }
 
-DEVICE uint2 input_quants(const struct act_block *block, int j, int t)
+/* Where the two parts of an act_block lie: in global memory as they are, in shared memory apart. */
+struct row_at {
+    const uint8_t *quants; /* q, bsum */
+    const uint8_t *scales; /* mul, d */
+};
+enum { QUANTS_BYTES = 288, SCALES_BYTES = 16 };
+static_assert(offsetof(struct act_block, bsum) == SUPER_BLOCK && offsetof(struct act_block, mul) == QUANTS_BYTES &&
+                  offsetof(struct act_block, d) == QUANTS_BYTES + 8,
+              "activations are read by these offsets");
+DEVICE struct row_at row_of_block(const struct act_block *block)
 {
-    return pair_at((const uint8_t *)block->q + 32 * j + 8 * t);
+    const uint8_t *at = (const uint8_t *)(const void *)block;
+    return {at, at + QUANTS_BYTES};
+}
+
+DEVICE uint2 input_quants(const struct row_at &row, int j, int t)
+{
+    return pair_at(row.quants + 32 * j + 8 * t);
+}
+DEVICE uint2 input_sums(const struct row_at &row, int t)
+{
+    return pair_at(row.quants + SUPER_BLOCK + 8 * t);
+}
+DEVICE int32_t input_sum_of_32(const struct row_at &row, int j)
+{
+    const int16_t *bsum = (const int16_t *)(const void *)(row.quants + SUPER_BLOCK) + 2 * j;
+    return bsum[0] + bsum[1];
 }
 
 /* A super-block of the batch rows a lane needs: of row g the quants it multiplies, of rows 2 t and
@@ -33,26 +57,27 @@ struct lane_inputs {
     uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
     uint2 mul[NT][2];
     float d[NT][2];
-    const struct act_block *of_row[NT], *of_value[NT][2];
+    struct row_at of_row[NT], of_value[NT][2];
 
-    /* block[3 nt] is row g's, block[3 nt + 1 + i] that of row 2 t + i. */
-    DEVICE void load(const struct act_block *const block[3 * NT], int lane)
+    /* row[3 nt] is row g's, row[3 nt + 1 + i] that of row 2 t + i. */
+    DEVICE void load(const struct row_at row[3 * NT], int lane)
     {
         const int t = lane % 4;
 #pragma unroll
         for (int nt = 0; nt < NT; nt++) {
-            of_row[nt] = block[3 * nt];
+            of_row[nt] = row[3 * nt];
             if (reads_early<TYPE, NT>())
 #pragma unroll
                 for (int j = 0; j < 8; j++)
                     q[nt][j] = input_quants(of_row[nt], j, t);
             if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
-                sums[nt] = pair_at((const uint8_t *)(of_row[nt]->bsum + 4 * t));
+                sums[nt] = input_sums(of_row[nt], t);
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                of_value[nt][i] = block[3 * nt + 1 + i];
-                mul[nt][i] = pair_at(of_value[nt][i]->mul);
-                d[nt][i] = of_value[nt][i]->d;
+                of_value[nt][i] = row[3 * nt + 1 + i];
+                const uint4 scales = quad_at(of_value[nt][i].scales);
+                mul[nt][i] = make_uint2(scales.x, scales.y);
+                d[nt][i] = bits_to_float(scales.z);
             }
         }
     }
@@ -209,8 +234,8 @@ struct sums_s {
                 int32_t sum = (int32_t)multiplier(in.mul[nt][i % 2], j) * c[i] >> top_shift<TYPE>();
                 *p = __fmaf_rn(__fmul_rn(d[i / 2], x_d), __int2float_rn(sum), *p);
                 if (format<TYPE>::HAS_MIN) {
-                    const int16_t *bsum = in.of_value[nt][i % 2]->bsum + 2 * j;
-                    *p = __fmaf_rn(__fmul_rn(min[i / 2], x_d), __int2float_rn(bsum[0] + bsum[1]), *p);
+                    const int32_t bsum = input_sum_of_32(in.of_value[nt][i % 2], j);
+                    *p = __fmaf_rn(__fmul_rn(min[i / 2], x_d), __int2float_rn(bsum), *p);
                 }
             }
         }

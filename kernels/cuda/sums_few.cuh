@@ -33,25 +33,26 @@ struct few_inputs {
     uint2 sums; /* of column g's row: four bsum, 4 t .. 4 t + 3 */
     uint2 mul;  /* of the results' row, as d and value */
     float d;
-    const struct act_block *value;
+    struct row_at value;
 
-    /* block: of column g's row, of the results'. */
-    DEVICE void load(const struct act_block *const block[2], int lane)
+    /* row: column g's, the results'. */
+    DEVICE void load(const struct row_at row[2], int lane)
     {
         using shape = few<TYPE, W>;
         const int column = lane / 4, t = lane % 4;
 #pragma unroll
         for (int a = 0; a < shape::CHAINS; a++) {
             int of_row = a * shape::PIECES + column % shape::PIECES;
-            q[a] = input_quants(block[0], shape::HALVES ? of_row / 2 : of_row, t);
+            q[a] = input_quants(row[0], shape::HALVES ? of_row / 2 : of_row, t);
             if (shape::HALVES && column % 2 != t / 2)
                 q[a] = make_uint2(0, 0);
         }
         if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
-            sums = pair_at((const uint8_t *)(block[0]->bsum + 4 * t));
-        mul = pair_at(block[1]->mul);
-        d = block[1]->d;
-        value = block[1];
+            sums = input_sums(row[0], t);
+        const uint4 scales = quad_at(row[1].scales);
+        mul = make_uint2(scales.x, scales.y);
+        d = bits_to_float(scales.z);
+        value = row[1];
     }
 };
 
@@ -175,9 +176,8 @@ struct few_sums_s {
             int32_t s = (int32_t)multiplier(in.mul, sub) * c[a][k % 4] >> top_shift<TYPE>();
             *p = __fmaf_rn(__fmul_rn(sub_d<TYPE>(tile_at, row, sub), in.d), __int2float_rn(s), *p);
             if constexpr (format<TYPE>::HAS_MIN) {
-                const int16_t *bsum = in.value->bsum + 2 * sub;
                 *p = __fmaf_rn(__fmul_rn(sub_min<TYPE>(tile_at, row, sub), in.d),
-                               __int2float_rn(bsum[0] + bsum[1]), *p);
+                               __int2float_rn(input_sum_of_32(in.value, sub)), *p);
             }
         }
     }

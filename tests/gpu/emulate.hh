@@ -12,7 +12,7 @@
 #include <functional>
 #include <vector>
 
-#define HOST_DEVICE static inline
+#define HOST_DEVICE inline
 #define DEVICE inline
 #define __global__ static
 #define __launch_bounds__(...)

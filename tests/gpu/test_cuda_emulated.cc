@@ -102,6 +102,23 @@ static void run_tiles(const struct product_case *c, struct product p, bool alone
     compare(c, p.y, how);
 }
 
+/* With activations that are kept: as many stages as fit, and two. */
+template <int TYPE, int W>
+static void run_kept(const struct product_case *c, struct product p, uint32_t grid_y)
+{
+    using plan = kept_plan<TYPE, W>;
+    const int fit = plan::kept_stages(p.n_in);
+    p.most = W;
+    for (int stages = fit; stages > 0; stages = stages > 2 ? 2 : 0) {
+        p.stages = (uint32_t)stages;
+        memset(p.y, 0x5a, c->y_bytes);
+        emulate(slots_for(p), grid_y, (size_t)plan::kept_bytes(p.n_in, stages), [=] { kept_product<TYPE, W>(p); });
+        char how[64];
+        snprintf(how, sizeof how, "packed, %d rows kept, %d stages", W, stages);
+        compare(c, p.y, how);
+    }
+}
+
 /* Weights as bfloat16 are those of dequantize_row, rounded. */
 template <int TYPE>
 static void run_dequantise(const struct product_case *c, const uint8_t *tiles)
@@ -146,7 +163,8 @@ static struct product product_of(const struct product_case *c)
                         1,
                         c->w.n_in,
                         c->w.n_out,
-                        c->w.n_experts};
+                        c->w.n_experts,
+                        0};
     p.y = (float *)malloc(c->y_bytes);
     memset(p.y, 0x5a, c->y_bytes);
     return p;
@@ -175,6 +193,11 @@ static void run_case(const struct product_case *c, bool ordinary)
             run_tiles<TYPE, 8>(c, t, alone, 2);
             run_tiles<TYPE, 8>(c, t, alone, 1);
             run_tiles<TYPE, 16>(c, t, alone, 1);
+            if (!alone) {
+                run_kept<TYPE, 2>(c, t, 3);
+                run_kept<TYPE, 4>(c, t, 1);
+                run_kept<TYPE, 8>(c, t, 2);
+            }
             if (ordinary && c->w.n_experts == 1)
                 run_dequantise<TYPE>(c, tiles);
             if constexpr (!tile<TYPE>::RAW)
@@ -261,7 +284,7 @@ static void add_merged(struct merged *m, int i, const struct product_case *c, co
 
 /* Experts of two types and matrices of three others in one launch. */
 template <int W, int E>
-static void run_merged(uint32_t n_in)
+static void run_merged(uint32_t n_in, bool keeps)
 {
     long before = comparisons, wrong = mismatches;
     struct product_case c[5];
@@ -273,9 +296,14 @@ static void run_merged(uint32_t n_in)
     uint8_t *tiles[5] = {packed<MTP_TYPE_Q4_K>(&c[0].w), packed<MTP_TYPE_Q8_0>(&c[1].w),
                          packed<MTP_TYPE_Q6_K>(&c[2].w), NULL, packed<MTP_TYPE_Q3_K>(&c[4].w)};
     struct merged m = {};
-    for (int i = 0; i < 5; i++)
+    size_t bytes = (size_t)merged_bytes<W, E>();
+    for (int i = 0; i < 5; i++) {
         add_merged(&m, i, &c[i], tiles[i], i < 2 ? E : W, 1 + (uint32_t)i % 3);
-    emulate(m.first[5], 1, (size_t)merged_bytes<W, E>(), [=] { merged_product<W, E>(m); });
+        const struct keeping keeping = keeping_of<W>(m.products[i], m.types[i]);
+        m.products[i].stages = keeps ? keeping.stages : 0;
+        bytes = keeps && keeping.bytes > bytes ? keeping.bytes : bytes;
+    }
+    emulate(m.first[5], 1, bytes, [=] { merged_product<W, E>(m); });
     for (int i = 0; i < 5; i++) {
         compare(&c[i], m.products[i].y, "at once");
         free(m.products[i].y);
@@ -290,10 +318,12 @@ static void run_merged(uint32_t n_in)
 static void run_sets()
 {
     for (uint32_t n_in : {256u, 768u, 2304u}) {
-        run_merged<1, 1>(n_in);
-        run_merged<2, 2>(n_in);
-        run_merged<4, 2>(n_in);
-        run_merged<8, 2>(n_in);
+        run_merged<1, 1>(n_in, false);
+        for (bool keeps : {false, true}) {
+            run_merged<2, 2>(n_in, keeps);
+            run_merged<4, 2>(n_in, keeps);
+            run_merged<8, 2>(n_in, keeps);
+        }
     }
 }
 

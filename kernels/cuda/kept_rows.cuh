@@ -1,0 +1,45 @@
+/* kept_rows.cuh - activations that a warp of a product keeps in shared memory: the super-blocks of its segment,
+ * of all batch rows, read once for all its units of weight rows. Read with every tile from the second cache
+ * instead, eight rows would bring as many bytes as the weights, each behind a wait of its own. */
+#ifndef MTP_KERNELS_CUDA_KEPT_ROWS_CUH
+#define MTP_KERNELS_CUDA_KEPT_ROWS_CUH
+
+#include "kernels/cuda/sums.cuh"
+
+/* A super-block of W batch rows: quants and their sums row by row, so far apart that the rows a warp reads at a
+ * time lie in different banks; then the scales of all rows. */
+template <int W>
+struct kept_rows {
+    static constexpr int STRIDE = W == 4 ? 320 : QUANTS_BYTES;
+    static constexpr int SCALES_AT = W * STRIDE;
+    static constexpr int BYTES = SCALES_AT + W * SCALES_BYTES;
+    static constexpr int COPIES = QUANTS_BYTES / 16 + 1; /* of a row */
+
+    /* Super-blocks kept of rows of n: where several warps have the same ones, each has its own copy. */
+    HOST_DEVICE static uint32_t blocks_of(uint32_t n)
+    {
+        return n < (uint32_t)PRODUCT_WARPS ? (uint32_t)PRODUCT_WARPS : n;
+    }
+
+    DEVICE static struct row_at row(const uint8_t *at, int column)
+    {
+        return {at + column * STRIDE, at + SCALES_AT + column * SCALES_BYTES};
+    }
+
+    /* Asks for super-blocks first .. last of rows of n, as one group of copies. */
+    DEVICE static void copy(const struct product &p, const struct columns<W> &columns, uint32_t n, uint32_t first,
+                            uint32_t last, uint8_t *at, int lane)
+    {
+        for (uint32_t b = first; b <= last; b++, at += BYTES)
+#pragma unroll
+            for (int i = lane; i < W * COPIES; i += LANES) {
+                const int row = i / COPIES, part = i % COPIES;
+                const uint8_t *from = (const uint8_t *)(const void *)(p.act + columns.input[row] * n + b);
+                uint8_t *to = part + 1 < COPIES ? at + row * STRIDE + 16 * part : at + SCALES_AT + 16 * row;
+                copy_async(to, from + 16 * part);
+            }
+        copy_commit();
+    }
+};
+
+#endif
