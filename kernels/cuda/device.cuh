@@ -109,6 +109,18 @@ HOST_DEVICE uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
 #endif
 }
 
+/* Byte i of a word, i being known to the compiler: one instruction, where a shift and a mask are two. */
+DEVICE uint32_t byte_of_word(uint32_t word, int i)
+{
+    return __byte_perm(word, 0, 0x4440 + i);
+}
+DEVICE int32_t signed_byte_of_word(uint32_t word, int i)
+{
+    int32_t value;
+    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(value) : "r"(word), "r"(0x8880 + 0x1111 * i));
+    return value;
+}
+
 DEVICE float half_to_float(uint16_t bits)
 {
     return __half2float(__ushort_as_half(bits));

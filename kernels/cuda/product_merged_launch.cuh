@@ -18,7 +18,7 @@ static struct share share_of(const struct launch *launch, int most, uint32_t sta
     p->stages = stages;
     struct share share = {cuda_product_slots(p), (p->n_out + PRODUCT_WARPS - 1) / PRODUCT_WARPS, 0.0};
     if (launch->tiles)
-        share.units = most == 8 && stages == 0 ? (units_of(p->n_in, p->n_out) + 1) / 2 : units_of(p->n_in, p->n_out);
+        share.units = units_of(p->n_in, p->n_out);
     share.bytes = (double)p->row_bytes * p->n_out * share.slots;
     return share;
 }

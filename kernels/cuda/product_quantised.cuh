@@ -32,7 +32,7 @@ static cudaError_t launch_tiles(const struct launch *launch)
     struct product p = launch->product;
     p.most = launch->alone ? 1 : W;
     using plan = tile_plan<TYPE, W, blocks>;
-    uint32_t units = (units_of(p.n_in, p.n_out) + plan::TOGETHER - 1) / plan::TOGETHER;
+    uint32_t units = units_of(p.n_in, p.n_out);
     if (W == 16) { /* blocks of as many units each: side by side they would only take cache from each other */
         const uint32_t resident = cuda_resident_blocks(blocks);
         const uint32_t each = resident > 0 ? (units - 1) / resident + 1 : 1;

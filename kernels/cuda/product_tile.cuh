@@ -36,19 +36,16 @@ HOST_DEVICE constexpr bool may_keep()
 template <int TYPE, int W, int BLOCKS, bool KEEPS = false>
 struct tile_plan {
     static constexpr bool KEPT = KEEPS;
-    /* Units whose sums are kept at a time, so that a super-block of eight batch rows is read once for two;
-     * class S has no registers for that. */
-    static constexpr int TOGETHER = !KEPT && W == 8 && format<TYPE>::CLASS_K ? 2 : 1;
     static constexpr int COLUMNS_BYTES = ((int)sizeof(struct columns<W>) + 15) / 16 * 16;
     /* Sums of the warps, twice: while one is folded the other is filled. */
-    static constexpr int PARTS = TOGETHER * PRODUCT_WARPS * W * PARTS_STRIDE;
+    static constexpr int PARTS = PRODUCT_WARPS * W * PARTS_STRIDE;
     static constexpr int FIXED_BYTES = COLUMNS_BYTES + 2 * PARTS * (int)sizeof(float);
     static constexpr int SHARE = SHARED_BYTES / BLOCKS - 1024;
     static constexpr int MOST_BYTES = SHARE < (int)SHARED_OF_BLOCK ? SHARE : (int)SHARED_OF_BLOCK;
     static constexpr int STAGE_BYTES = PRODUCT_WARPS * tile<TYPE>::BYTES;
     static constexpr int FIT = (MOST_BYTES - FIXED_BYTES) / STAGE_BYTES;
     /* With eight and more batch rows, what is not taken serves better as first cache of the activations. */
-    static constexpr int MOST = W < 8 ? 6 : W == 8 ? 4 : 3;
+    static constexpr int MOST = W < 8 ? 6 : 3;
     static constexpr int STAGES = FIT < 2 ? 2 : FIT > MOST ? MOST : FIT;
     static constexpr int BYTES = FIXED_BYTES + STAGES * STAGE_BYTES;
 
@@ -60,7 +57,7 @@ struct tile_plan {
     HOST_DEVICE static int kept_stages(uint32_t n_in)
     {
         const int fit = ((int)SHARE - bytes_before(n_in)) / (int)STAGE_BYTES;
-        return fit < 2 ? 0 : fit > 4 ? 4 : fit;
+        return fit < 2 ? 0 : fit > 3 ? 3 : fit;
     }
     HOST_DEVICE static int kept_bytes(uint32_t n_in, int stages)
     {
@@ -88,18 +85,15 @@ struct sums_of<TYPE, W, false, false> {
     using type = sums_s<TYPE, W / 8>;
 };
 
-/* Folds the segments of n_units of the block's units, from `unit` on, and stores the results. */
-template <int W, int TOGETHER>
-DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns,
-                       const struct spread &spread, const struct units<TOGETHER> &units, const float *parts,
-                       uint32_t unit, uint32_t n_units)
+/* Folds the segments of one of the block's units, and stores the results. */
+template <int W>
+DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
+                       const float *parts, uint32_t unit_number)
 {
-    const uint32_t n = TILE_ROWS * W * spread.tiles * n_units;
+    const uint32_t n = TILE_ROWS * W * spread.tiles;
     for (uint32_t i = threadIdx.x; i < n; i += PRODUCT_THREADS) {
-        uint32_t row = i % TILE_ROWS, column = i / TILE_ROWS % W, sixteen = i / (TILE_ROWS * W);
-        uint32_t of_units = spread.tiles == 1 ? sixteen : sixteen / spread.tiles;
-        uint32_t part = sixteen - of_units * spread.tiles;
-        uint32_t output = (units.number(unit + of_units) * spread.tiles + part) * TILE_ROWS + row;
+        uint32_t row = i % TILE_ROWS, column = i / TILE_ROWS % W, part = i / (TILE_ROWS * W);
+        uint32_t output = (unit_number * spread.tiles + part) * TILE_ROWS + row;
         if ((int32_t)column >= columns.n || output >= p.n_out)
             continue;
         float v[SEGMENTS];
@@ -108,8 +102,7 @@ DEVICE void fold_parts(const struct product &p, const struct columns<W> &columns
             uint32_t begin = first_of_segment(spread.n, s);
             bool empty = begin == first_of_segment(spread.n, s + 1);
             uint32_t warp = part * spread.warps + (spread.n < SEGMENTS ? begin : s);
-            uint32_t at = (of_units * PRODUCT_WARPS + warp) * W + column;
-            v[s] = empty ? 0.0f : parts[at * PARTS_STRIDE + row];
+            v[s] = empty ? 0.0f : parts[(warp * W + column) * PARTS_STRIDE + row];
         }
         p.y[columns.output[column] * p.y_stride + output] = fold_eight(v);
     }
@@ -121,94 +114,80 @@ struct lane_rows {
     static constexpr bool FEW = W < 8;
     static constexpr int NT = W > 8 ? W / 8 : 1, ROWS = FEW ? 2 : 3 * NT;
     const struct act_block *act;
-    const uint8_t *kept;
-    uint32_t block[ROWS]; /* numbers of the rows' first super-blocks */
+    uint32_t block[ROWS];    /* numbers of the rows' first super-blocks */
+    struct row_at row[ROWS]; /* or where the segment's first ones are kept */
     int lane;
 
-    DEVICE static int column(int lane, int i)
-    {
-        const int g = lane / 4, t = lane % 4, of_eight = i % 3 == 0 ? g : 2 * t + i % 3 - 1;
-        return FEW ? of_eight * W / 8 : 8 * (i / 3) + of_eight;
-    }
-
-    /* kept: super-block `first` of the rows, where they are kept. */
     DEVICE lane_rows(const struct product &p, const struct columns<W> &columns, int lane, uint32_t n,
-                     const uint8_t *kept, uint32_t first)
-        : act(p.act), kept(kept - first * (uint32_t)kept_rows<W>::BYTES), lane(lane)
+                     const uint8_t *kept)
+        : act(p.act), lane(lane)
     {
-        if constexpr (!PLAN::KEPT)
+        const int g = lane / 4, t = lane % 4;
 #pragma unroll
-            for (int i = 0; i < ROWS; i++)
-                block[i] = columns.input[column(lane, i)] * n;
+        for (int i = 0; i < ROWS; i++) {
+            const int of_eight = i % 3 == 0 ? g : 2 * t + i % 3 - 1;
+            const int column = FEW ? of_eight * W / 8 : 8 * (i / 3) + of_eight;
+            if (PLAN::KEPT)
+                row[i] = kept_rows<W>::row(kept, column);
+            else
+                block[i] = columns.input[column] * n;
+        }
     }
 
-    /* Super-block b. */
-    DEVICE void load(uint32_t b, typename sums_of<TYPE, W>::type::inputs *in) const
+    /* Super-block b, of the segment the one number i. */
+    DEVICE void load(uint32_t b, uint32_t i_of_segment, typename sums_of<TYPE, W>::type::inputs *in) const
     {
-        struct row_at row[ROWS];
+        struct row_at at[ROWS];
+        const uint32_t offset = i_of_segment * (uint32_t)kept_rows<W>::BYTES;
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
-            if constexpr (PLAN::KEPT)
-                row[i] = kept_rows<W>::row(kept + b * (uint32_t)kept_rows<W>::BYTES, column(lane, i));
-            else
-                row[i] = row_of_block(act + block[i] + b);
-        in->load(row, lane);
+            at[i] = PLAN::KEPT ? row_at{row[i].quants + offset, row[i].scales + offset}
+                               : row_of_block(act + block[i] + b);
+        in->load(at, lane);
     }
 };
 
-/* The segments of up to TOGETHER units' sixteens: their super-blocks in sequence. in: the segment's first
- * super-block of one batch row, and again when it returns: the next one is read while one is multiplied. For
- * more rows that would take more registers, and reads past the end, than it gives. */
+/* A segment of a sixteen: its super-blocks in sequence. in: the segment's first super-block of one batch row,
+ * and again when it returns: the next one is read while one is multiplied. For more rows that would take more
+ * registers, and reads past the end, than it gives. */
 template <int TYPE, int W, class PLAN>
-DEVICE void add_segments(const struct product &p, const struct lane_rows<TYPE, W, PLAN> &rows,
-                         const struct route_of_warp<PLAN::TOGETHER> &route,
-                         struct warp_reader<TYPE, PLAN> *reader, uint32_t n_units,
-                         typename sums_of<TYPE, W>::type::inputs *in,
-                         typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER])
+DEVICE void add_segment(const struct product &p, const struct lane_rows<TYPE, W, PLAN> &rows,
+                        const struct route_of_warp &route, struct warp_reader<TYPE, PLAN> *reader,
+                        typename sums_of<TYPE, W>::type::inputs *in, typename sums_of<TYPE, W>::type *sums)
 {
     for (uint32_t b = route.first; b <= route.last; b++) {
         typename sums_of<TYPE, W>::type::inputs next;
         if (W == 1)
-            rows.load(b < route.last ? b + 1 : route.first, &next);
+            rows.load(b < route.last ? b + 1 : route.first, 0, &next);
         else
-            rows.load(b, in);
+            rows.load(b, b - route.first, in);
         const uint32_t left = p.n_in / SUB_BLOCK - 8 * b;
-#pragma unroll
-        for (int k = 0; k < PLAN::TOGETHER; k++)
-            if (k == 0 || (uint32_t)k < n_units)
-                sums[k].add(reader->next(), reader->lane, left < 8 ? (int)left : 8, *in);
+        sums->add(reader->next(), reader->lane, left < 8 ? (int)left : 8, *in);
         if (W == 1)
             *in = next;
     }
 }
 
-/* The block's units, some at a time. */
+/* The block's units, one by one. */
 template <int TYPE, int W, class PLAN>
 DEVICE void add_units(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
-                      const struct route_of_warp<PLAN::TOGETHER> &route, struct warp_reader<TYPE, PLAN> *reader,
+                      const struct route_of_warp &route, struct warp_reader<TYPE, PLAN> *reader,
                       const uint8_t *kept, float *parts)
 {
-    const struct lane_rows<TYPE, W, PLAN> rows(p, columns, reader->lane, spread.n, kept, route.first);
+    const struct lane_rows<TYPE, W, PLAN> rows(p, columns, reader->lane, spread.n, kept);
     typename sums_of<TYPE, W>::type::inputs in;
     if (W == 1)
-        rows.load(route.first, &in);
-    for (uint32_t unit = 0; unit < route.units.n; unit += PLAN::TOGETHER) {
+        rows.load(route.first, 0, &in);
+    for (uint32_t unit = 0; unit < route.units; unit++) {
         if (unit < route.n) {
-            typename sums_of<TYPE, W>::type sums[PLAN::TOGETHER];
-#pragma unroll
-            for (int k = 0; k < PLAN::TOGETHER; k++)
-                sums[k].clear();
-            add_segments<TYPE, W, PLAN>(p, rows, route, reader, route.n - unit, &in, sums);
-#pragma unroll
-            for (int k = 0; k < PLAN::TOGETHER; k++)
-                sums[k].put(parts + ((uint32_t)k * PRODUCT_WARPS + threadIdx.x / LANES) * W * PARTS_STRIDE,
-                            reader->lane);
+            typename sums_of<TYPE, W>::type sums;
+            sums.clear();
+            add_segment<TYPE, W, PLAN>(p, rows, route, reader, &in, &sums);
+            sums.put(parts + threadIdx.x / LANES * W * PARTS_STRIDE, reader->lane);
         }
         __syncthreads();
-        const uint32_t left = route.units.n - unit;
-        fold_parts<W>(p, columns, spread, route.units, parts, unit,
-                      left < (uint32_t)PLAN::TOGETHER ? left : (uint32_t)PLAN::TOGETHER);
-        parts = (unit & PLAN::TOGETHER) != 0 ? parts - PLAN::PARTS : parts + PLAN::PARTS;
+        fold_parts<W>(p, columns, spread, parts, route.number(unit));
+        parts = unit % 2 != 0 ? parts - PLAN::PARTS : parts + PLAN::PARTS;
     }
 }
 
@@ -218,7 +197,7 @@ DEVICE void multiply_tiles(const struct product &p, const struct place &place, u
 {
     auto *columns = columns_in<W>(shared);
     const struct spread spread = spread_of(p.n_in);
-    const struct route_of_warp<PLAN::TOGETHER> route(p, place, spread);
+    const struct route_of_warp route(p, place, spread);
     uint8_t *kept = shared + PLAN::FIXED_BYTES;
     struct warp_reader<TYPE, PLAN> reader(p, route, spread,
                                           PLAN::KEPT ? shared + PLAN::bytes_before(p.n_in) : kept);

@@ -109,7 +109,7 @@ DEVICE void put_sums(const SUMS &sums, float *parts, int lane)
 
 DEVICE uint32_t multiplier(uint2 mul, int j)
 {
-    return (j < 4 ? mul.x : mul.y) >> 8 * (j % 4) & 255;
+    return byte_of_word(j < 4 ? mul.x : mul.y, j % 4);
 }
 
 template <int TYPE, int NT>

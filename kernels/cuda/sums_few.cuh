@@ -78,6 +78,12 @@ DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const struct few_i
     }
 }
 
+/* Multipliers of the lane's sub-blocks: of sub-block j, where j may differ between lanes, and j + 1. */
+DEVICE uint32_t multiplier_of_lane(uint2 mul, int j)
+{
+    return pick_bytes(mul.x, mul.y, (uint32_t)j) & 255;
+}
+
 template <int TYPE, int W>
 struct few_sums_k {
     using inputs = struct few_inputs<TYPE, W>;
@@ -102,9 +108,9 @@ struct few_sums_k {
             const uint32_t first = scale[0] * (uint32_t)c[a][2 * r];
             const uint32_t second = scale[1] * (uint32_t)c[a][2 * r + 1];
             if (shape::HALVES)
-                total += multiplier(in.mul, piece / 2) * (first + second);
+                total += multiplier_of_lane(in.mul, piece / 2) * (first + second);
             else
-                total += multiplier(in.mul, piece) * first + multiplier(in.mul, piece + 1) * second;
+                total += multiplier_of_lane(in.mul, piece) * first + multiplier_of_lane(in.mul, piece + 1) * second;
         }
 #pragma unroll
         for (int distance = 1; distance < shape::LANES_OF_ROW; distance *= 2)
@@ -173,7 +179,7 @@ struct few_sums_s {
             if (sub >= n_sub)
                 continue;
             float *p = &partial[a][k % 4];
-            int32_t s = (int32_t)multiplier(in.mul, sub) * c[a][k % 4] >> top_shift<TYPE>();
+            int32_t s = (int32_t)multiplier_of_lane(in.mul, sub) * c[a][k % 4] >> top_shift<TYPE>();
             *p = __fmaf_rn(__fmul_rn(sub_d<TYPE>(tile_at, row, sub), in.d), __int2float_rn(s), *p);
             if constexpr (format<TYPE>::HAS_MIN) {
                 *p = __fmaf_rn(__fmul_rn(sub_min<TYPE>(tile_at, row, sub), in.d),

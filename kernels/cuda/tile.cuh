@@ -168,12 +168,11 @@ DEVICE int32_t scale_at(const struct row_scales &scales, int s)
     if constexpr (tile<TYPE>::RAW) {
         return scale_of_16<TYPE>(scales.block, format<TYPE>::SCALES_PER_16 ? s : 2 * s);
     } else {
-        uint32_t byte = scales.word[s / 4] >> 8 * (s % 4);
         if (TYPE == MTP_TYPE_Q2_K)
-            return (int32_t)(byte & 15);
+            return (int32_t)(scales.word[s / 4] >> 8 * (s % 4) & 15);
         if (TYPE == MTP_TYPE_Q4_K || TYPE == MTP_TYPE_Q5_K)
-            return (int32_t)(byte & 255);
-        return (int8_t)byte;
+            return (int32_t)byte_of_word(scales.word[s / 4], s % 4);
+        return signed_byte_of_word(scales.word[s / 4], s % 4);
     }
 }
 

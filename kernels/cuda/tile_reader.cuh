@@ -29,47 +29,31 @@ HOST_DEVICE uint32_t units_of(uint32_t n_in, uint32_t n_out)
     return (sixteens_of(n_out) + tiles - 1) / tiles;
 }
 
-/* The units of a block, n of them: TOGETHER neighbours, then as many again `stride` times as far on. */
-template <int TOGETHER>
-struct units {
-    uint32_t first, stride, n;
-
-    DEVICE units(uint32_t of_all, const struct place &place)
-        : first(place.number), stride(place.count), n(0)
-    {
-        const uint32_t groups = (of_all + TOGETHER - 1) / TOGETHER;
-        if (first < groups) {
-            const uint32_t own = (groups - first + stride - 1) / stride;
-            n = own * TOGETHER;
-            if (first + (own - 1) * stride == groups - 1)
-                n -= groups * TOGETHER - of_all;
-        }
-    }
-    DEVICE uint32_t number(uint32_t unit) const
-    {
-        return (unit / TOGETHER * stride + first) * TOGETHER + unit % TOGETHER;
-    }
-};
-
-/* What a warp has of a block's units: a segment of one sixteen of rows of each; of the last unit, perhaps
- * none. */
-template <int TOGETHER>
+/* What a warp has of the units of its block: a segment of one sixteen of rows of each; of the last unit,
+ * perhaps none. */
 struct route_of_warp {
-    struct units<TOGETHER> units;
-    uint32_t first, last; /* super-blocks of its segment */
-    uint32_t part, n;     /* its sixteen of a unit's, units that have it */
+    uint32_t first_unit, stride, units; /* the block's: every `stride`th */
+    uint32_t first, last;               /* super-blocks of its segment */
+    uint32_t part, n;                   /* its sixteen of a unit's, units that have it */
 
     DEVICE route_of_warp(const struct product &p, const struct place &place, const struct spread &spread)
-        : units(units_of(p.n_in, p.n_out), place)
+        : first_unit(place.number), stride(place.count), units(0)
     {
         const uint32_t warp = threadIdx.x / LANES, share = warp % spread.warps;
+        const uint32_t of_all = units_of(p.n_in, p.n_out);
         const bool whole = spread.n >= SEGMENTS;
+        if (first_unit < of_all)
+            units = (of_all - first_unit + stride - 1) / stride;
         first = whole ? first_of_segment(spread.n, share) : share;
         last = whole ? first_of_segment(spread.n, share + 1) - 1 : share;
         part = warp / spread.warps;
-        n = part < spread.tiles ? units.n : 0;
-        if (n > 0 && units.number(n - 1) * spread.tiles + part >= sixteens_of(p.n_out))
+        n = part < spread.tiles ? units : 0;
+        if (n > 0 && number(n - 1) * spread.tiles + part >= sixteens_of(p.n_out))
             n--;
+    }
+    DEVICE uint32_t number(uint32_t unit) const
+    {
+        return unit * stride + first_unit;
     }
 };
 
@@ -83,7 +67,7 @@ DEVICE void copy_tile(uint8_t *shared, const uint8_t *weights, int lane)
             copy_async(shared + at, weights + at);
 }
 
-/* Until at most stages - 2 groups of copies are under way. */
+/* Until at most stages - 2 groups of copies are under way, or fewer. */
 template <class PLAN>
 DEVICE void wait_for_oldest(int stages)
 {
@@ -91,77 +75,53 @@ DEVICE void wait_for_oldest(int stages)
         copy_wait<PLAN::STAGES - 2>();
     else if (stages == 2)
         copy_wait<0>();
-    else if (stages == 3)
-        copy_wait<1>();
     else
-        copy_wait<2>();
+        copy_wait<1>();
 }
 
 template <int TYPE, class PLAN>
 struct warp_reader {
     const uint8_t *from; /* the lane's part of the next tile to be asked for */
-    size_t pitch, jump;  /* from a tile to the next unit's, from a segment's end to that of the next units */
-    uint32_t blocks, blocks_left, units_left, together;
+    size_t jump;         /* from the end of a segment to that of the next unit */
+    uint32_t blocks, blocks_left, units_left;
     uint8_t *ring;
-    int lane, stages, free_at, stage_at;
+    int lane, stages;
+    int oldest, given_up; /* where in the ring tiles are */
 
-    /* ring: of all warps. */
-    DEVICE warp_reader(const struct product &p, const struct route_of_warp<PLAN::TOGETHER> &route,
-                       const struct spread &spread, uint8_t *rings)
-        : lane((int)threadIdx.x % LANES), stages(PLAN::KEPT ? (int)p.stages : (int)PLAN::STAGES), free_at(0),
-          stage_at(0)
+    /* rings: of all warps. */
+    DEVICE warp_reader(const struct product &p, const struct route_of_warp &route, const struct spread &spread,
+                       uint8_t *rings)
+        : lane((int)threadIdx.x % LANES), stages(PLAN::KEPT ? (int)p.stages : (int)PLAN::STAGES), oldest(0)
     {
-        const size_t row_bytes = (size_t)spread.n * tile<TYPE>::BYTES;
+        const size_t row_bytes = (size_t)spread.n * tile<TYPE>::BYTES, unit_bytes = spread.tiles * row_bytes;
         blocks = blocks_left = route.last - route.first + 1;
         units_left = route.n;
-        together = 0;
-        pitch = spread.tiles * row_bytes;
-        jump = PLAN::TOGETHER * route.units.stride * pitch - (size_t)blocks * tile<TYPE>::BYTES;
-        from = p.weights + route.units.number(0) * pitch + route.part * row_bytes +
+        jump = route.stride * unit_bytes - (size_t)blocks * tile<TYPE>::BYTES;
+        from = p.weights + route.first_unit * unit_bytes + route.part * row_bytes +
                (size_t)route.first * tile<TYPE>::BYTES + 16 * lane;
         ring = rings + threadIdx.x / LANES * (uint32_t)(stages * tile<TYPE>::BYTES);
     }
 
-    DEVICE int after(int at) const
-    {
-        return at + tile<TYPE>::BYTES == stages * tile<TYPE>::BYTES ? 0 : at + tile<TYPE>::BYTES;
-    }
-
-    /* Some units at a time, of those super-block by super-block. */
-    DEVICE void advance()
-    {
-        if constexpr (PLAN::TOGETHER > 1) {
-            together++;
-            if (together < PLAN::TOGETHER && together < units_left) {
-                from += pitch;
-                return;
-            }
-            from -= (together - 1) * pitch;
-        }
-        from += tile<TYPE>::BYTES;
-        if (--blocks_left == 0) {
-            blocks_left = blocks;
-            from += jump;
-            units_left -= PLAN::TOGETHER > 1 ? together : 1;
-        }
-        together = 0;
-    }
-
     /* Every call is one group of copies, an empty one past the end. */
-    DEVICE void read_ahead()
+    DEVICE void read_ahead(int to)
     {
         if (units_left > 0) {
-            copy_tile<TYPE>(ring + free_at + 16 * lane, from, lane);
-            advance();
+            copy_tile<TYPE>(ring + to + 16 * lane, from, lane);
+            from += tile<TYPE>::BYTES;
+            if (--blocks_left == 0) {
+                blocks_left = blocks;
+                from += jump;
+                units_left--;
+            }
         }
         copy_commit();
-        free_at = after(free_at);
     }
 
     DEVICE void start()
     {
-        for (int i = 0; i < stages - 1; i++)
-            read_ahead();
+        given_up = 0;
+        for (int i = 0; i < stages - 1; i++, given_up += tile<TYPE>::BYTES)
+            read_ahead(given_up);
     }
 
     /* The oldest tile; the one before it is given up. */
@@ -169,10 +129,12 @@ struct warp_reader {
     {
         wait_for_oldest<PLAN>(stages);
         __syncwarp();
-        read_ahead();
-        const uint8_t *at = ring + stage_at;
-        stage_at = after(stage_at);
-        return at;
+        read_ahead(given_up);
+        given_up = oldest;
+        oldest += tile<TYPE>::BYTES;
+        if (oldest == stages * tile<TYPE>::BYTES)
+            oldest = 0;
+        return ring + given_up;
     }
 };
 

@@ -252,6 +252,14 @@ static inline uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t selector)
         out |= (uint32_t)(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
     return out;
 }
+static inline uint32_t byte_of_word(uint32_t word, int i)
+{
+    return word >> 8 * i & 255;
+}
+static inline int32_t signed_byte_of_word(uint32_t word, int i)
+{
+    return byte_of(word, i, true);
+}
 extern "C" float f16_to_f32(uint16_t half);
 static inline float half_to_float(uint16_t bits)
 {
