@@ -1,7 +1,8 @@
 /* sums_few.cuh - as sums.cuh, for one, two or four batch rows. The eight columns of an int8 product would
  * be empty but for those; here they are pieces of the rows instead: column c is piece c % PIECES of batch row
- * c / PIECES, zeros everywhere else, so that one chain of products gives the sums of several sub-blocks side
- * by side, and the lanes share out what comes after.
+ * c / PIECES, so that one chain of products gives the sums of several sub-blocks side by side, and the lanes
+ * share out what comes after. Of a product with one sub-block of weights only the columns of its pieces are of
+ * use: the others are zeros, or a lane passes over them.
  *
  * A piece is a sub-block or, where scales are of 16, half of one. Chain a has the pieces a PIECES ..
  * (a + 1) PIECES - 1. Lane 4 g + t multiplies column g and gets columns 2 t and 2 t + 1 of the weight rows g
@@ -56,12 +57,38 @@ struct few_inputs {
     }
 };
 
+/* The same by choice: a chain's sub-blocks multiply whole columns, and each lane takes the sums of its own two
+ * pieces. */
+template <int TYPE, int W>
+DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const struct few_inputs<TYPE, W> &in,
+                          int32_t c[few<TYPE, W>::CHAINS][4])
+{
+    using shape = few<TYPE, W>;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        const int chain = j / shape::SUBS, sub = j % shape::SUBS;
+        uint32_t a[4];
+        int32_t sums[4];
+        fragment<TYPE>(tile_at, lane, j, a);
+        mma_32(sums, a, in.q[chain]);
+        const bool own = sub / 2 == shape::piece(lane, 0) / 2;
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            if (sub < 2 || own)
+                c[chain][2 * r + sub % 2] = sums[2 * r + sub % 2];
+    }
+}
+
 /* The sums of products of all pieces: c[a][2 r + i] is piece + i of chain a, weight row g + 8 r. */
 template <int TYPE, int W>
 DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const struct few_inputs<TYPE, W> &in,
                             int32_t c[few<TYPE, W>::CHAINS][4])
 {
     using shape = few<TYPE, W>;
+    if constexpr (!shape::HALVES && W > 1) {
+        choose_pieces<TYPE, W>(tile_at, lane, in, c);
+        return;
+    }
     const int column_sub = lane / 4 % shape::PIECES / (shape::HALVES ? 2 : 1);
 #pragma unroll
     for (int a = 0; a < shape::CHAINS; a++)

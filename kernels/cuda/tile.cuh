@@ -10,8 +10,13 @@
  *            nibbles    uint2 [8][32]   a[0] | a[1] << 4, a[2] | a[3] << 4
  *            codes      uint2 [8][32]   the nibbles of a[0], of a[1]; of a[2], of a[3]
  *            two bits   uint  [8][32]   a[0] | a[1] << 2 | a[2] << 4 | a[3] << 6
- *   above    one bit    uint  [4][32]   a[r] of sub-block j: << 4 (j % 2) + r
- *   them     two bits   uint  [8][32]   as the two bits
+ *   above    one bit    uint  [4][32]   four bits of sub-block j: << 4 (j % 2)
+ *   them     two bits   uint  [8][32]   eight bits
+ *            With these the words are cut otherwise, so that few instructions put them together; x and y are what
+ *            lies below (of three bits: x), z what lies above:
+ *            six bits: x = a[0] | a[3] << 6, y = a[1] | a[3] >> 2 << 6, z = a[2] | a[3] >> 4 << 6;
+ *            five: x = a[0] | a[2] << 5, y = a[1] | a[3] << 5, z = a[2] >> 3 | a[3] >> 3 << 2;
+ *            three: x = a[0] | a[1] << 3 | a[2] << 6, z = a[3] | a[2] >> 2 << 3.
  *   class K  [16][16] or [16][8] bytes of scales: Q4_K, Q5_K eight scales, eight minima; Q2_K as in the
  *            file; Q3_K, Q6_K sixteen signed bytes; IQ4_XS eight; then d u16[16] and dmin u16[16]
  *   class S  d of the sub-blocks u16[16][8] (MXFP4 u8[16][8]), then minima alike
@@ -106,9 +111,40 @@ DEVICE void low_fragment(const uint8_t *tile, int lane, int j, uint32_t a[4])
     }
 }
 
-DEVICE uint32_t shifted(uint32_t word, int left)
+/* Every byte of a word, `right` bits lower, and of those the lowest `bits`. */
+DEVICE uint32_t bits_of_bytes(uint32_t word, int right, uint32_t bits)
 {
-    return left >= 0 ? word << left : word >> -left;
+    return word >> right & ((1u << bits) - 1) * 0x01010101u;
+}
+
+/* Words with bits above the low ones: six, five or three. */
+template <int TYPE>
+DEVICE void joined_fragment(const uint8_t *tile_at, int lane, int j, uint32_t a[4])
+{
+    const uint8_t *low = tile_at + (j * LANES + lane) * 2 * low_bits<TYPE>();
+    const uint8_t *high = tile_at + tile<TYPE>::HIGH_AT;
+    if constexpr (low_bits<TYPE>() == 2) {
+        const uint32_t x = word_at(low), z = word_at(high + (j / 2 * LANES + lane) * 4);
+        const int at = 4 * (j % 2);
+        a[0] = bits_of_bytes(x, 0, 3);
+        a[1] = bits_of_bytes(x, 3, 3);
+        a[2] = bits_of_bytes(x, 6, 2) | (z >> (at + 1) & 0x04040404u);
+        a[3] = bits_of_bytes(z, at, 3);
+    } else if constexpr (high_bits<TYPE>() == 1) {
+        const uint2 pair = pair_at(low);
+        const uint32_t z = word_at(high + (j / 2 * LANES + lane) * 4);
+        a[0] = bits_of_bytes(pair.x, 0, 5);
+        a[1] = bits_of_bytes(pair.y, 0, 5);
+        a[2] = bits_of_bytes(pair.x, 5, 3) | ((j % 2 == 0 ? z << 3 : z >> 1) & 0x18181818u);
+        a[3] = bits_of_bytes(pair.y, 5, 3) | ((j % 2 == 0 ? z << 1 : z >> 3) & 0x18181818u);
+    } else {
+        const uint2 pair = pair_at(low);
+        const uint32_t z = word_at(high + (j * LANES + lane) * 4);
+        a[0] = bits_of_bytes(pair.x, 0, 6);
+        a[1] = bits_of_bytes(pair.y, 0, 6);
+        a[2] = bits_of_bytes(z, 0, 6);
+        a[3] = bits_of_bytes(pair.x, 6, 2) | (pair.y >> 4 & 0x0c0c0c0cu) | (z >> 2 & 0x30303030u);
+    }
 }
 
 /* The lane's four words of sub-block j: q, but class K leaves OFFSET in, and class S top_shift. */
@@ -122,17 +158,10 @@ DEVICE void fragment(const uint8_t *tile_at, int lane, int j, uint32_t a[4])
         struct eight g_8 = grid_eight<TYPE>(block + 8 * format<TYPE>::BLOCK_BYTES, 4 * j + lane % 4);
         a[0] = g.low, a[1] = g_8.low, a[2] = g.high, a[3] = g_8.high;
     } else {
-        low_fragment<TYPE>(tile_at, lane, j, a);
-        if constexpr (high_bits<TYPE>() == 2) {
-            uint32_t word = word_at(tile_at + shape::HIGH_AT + (j * LANES + lane) * 4);
-            for (int r = 0; r < 4; r++)
-                a[r] |= shifted(word, 4 - 2 * r) & 0x30303030u;
-        } else if constexpr (high_bits<TYPE>() == 1) {
-            uint32_t word = word_at(tile_at + shape::HIGH_AT + (j / 2 * LANES + lane) * 4);
-            for (int r = 0; r < 4; r++)
-                a[r] |= shifted(word, low_bits<TYPE>() - 4 * (j % 2) - r) &
-                        (0x01010101u << low_bits<TYPE>());
-        }
+        if constexpr (high_bits<TYPE>() > 0)
+            joined_fragment<TYPE>(tile_at, lane, j, a);
+        else
+            low_fragment<TYPE>(tile_at, lane, j, a);
         if constexpr (TYPE == MTP_TYPE_Q5_0)
             for (int r = 0; r < 4; r++)
                 a[r] = a[r] << 3 ^ 0x80808080u;
@@ -271,11 +300,40 @@ DEVICE float sub_min(const uint8_t *tile_at, int row, int sub)
 
 /* ---- writing ---------------------------------------------------------------------------------- */
 
-/* The stored quants of sub-block j in the lane's words, put where fragment() finds them; `above` is the
- * word of single bits, which two sub-blocks share. */
+/* The counterpart of joined_fragment; `above` is the word of four bits, which two sub-blocks share. */
+template <int TYPE>
+DEVICE void put_joined(uint8_t *tile_at, int lane, int j, const uint32_t a[4], uint32_t *above)
+{
+    uint32_t *low = (uint32_t *)(void *)(tile_at + (j * LANES + lane) * 2 * low_bits<TYPE>());
+    uint32_t *high = (uint32_t *)(void *)(tile_at + tile<TYPE>::HIGH_AT);
+    if constexpr (high_bits<TYPE>() == 2) {
+        low[0] = a[0] | bits_of_bytes(a[3], 0, 2) << 6;
+        low[1] = a[1] | bits_of_bytes(a[3], 2, 2) << 6;
+        high[j * LANES + lane] = a[2] | bits_of_bytes(a[3], 4, 2) << 6;
+        return;
+    }
+    uint32_t four;
+    if constexpr (low_bits<TYPE>() == 2) {
+        low[0] = a[0] | a[1] << 3 | bits_of_bytes(a[2], 0, 2) << 6;
+        four = a[3] | bits_of_bytes(a[2], 2, 1) << 3;
+    } else {
+        low[0] = a[0] | bits_of_bytes(a[2], 0, 3) << 5;
+        low[1] = a[1] | bits_of_bytes(a[3], 0, 3) << 5;
+        four = bits_of_bytes(a[2], 3, 2) | bits_of_bytes(a[3], 3, 2) << 2;
+    }
+    *above = j % 2 == 0 ? four : *above | four << 4;
+    if (j % 2 == 1)
+        high[j / 2 * LANES + lane] = *above;
+}
+
+/* The stored quants of sub-block j in the lane's words, put where fragment() finds them. */
 template <int TYPE>
 DEVICE void put_fragment(uint8_t *tile_at, int lane, int j, const uint32_t a[4], uint32_t *above)
 {
+    if constexpr (high_bits<TYPE>() > 0) {
+        put_joined<TYPE>(tile_at, lane, j, a, above);
+        return;
+    }
     uint8_t *low = tile_at + (j * LANES + lane) * 2 * low_bits<TYPE>();
     uint32_t *words = (uint32_t *)(void *)low;
     if constexpr (low_bits<TYPE>() == 8) {
@@ -292,18 +350,6 @@ DEVICE void put_fragment(uint8_t *tile_at, int lane, int j, const uint32_t a[4],
         words[0] = (a[0] & 0x0f0f0f0fu) | (a[1] & 0x0f0f0f0fu) << 4;
         words[1] = (a[2] & 0x0f0f0f0fu) | (a[3] & 0x0f0f0f0fu) << 4;
     }
-    uint32_t *high = (uint32_t *)(void *)(tile_at + tile<TYPE>::HIGH_AT);
-    for (int r = 0; r < 4; r++) {
-        if (high_bits<TYPE>() == 2)
-            *above = (r == 0 ? 0 : *above) | (a[r] >> 4 & 0x03030303u) << 2 * r;
-        else if (high_bits<TYPE>() == 1)
-            *above = (r == 0 && j % 2 == 0 ? 0 : *above) |
-                     (a[r] >> low_bits<TYPE>() & 0x01010101u) << (4 * (j % 2) + r);
-    }
-    if (high_bits<TYPE>() == 2)
-        high[j * LANES + lane] = *above;
-    else if (high_bits<TYPE>() == 1 && j % 2 == 1)
-        high[j / 2 * LANES + lane] = *above;
 }
 
 /* Byte i of a row's scales as they lie in a tile. */
