@@ -7,7 +7,8 @@
 #include "kernels/cuda/sums.cuh"
 
 /* A super-block of W batch rows: quants and their sums row by row, so far apart that the rows a warp reads at a
- * time lie in different banks; then the scales of all rows. */
+ * time lie in different banks; then the scales of all rows. Before all super-blocks lie zeros, which lanes read
+ * in place of the half of a sub-block that is not theirs: in banks that the others leave free. */
 template <int W>
 struct kept_rows {
     static constexpr int STRIDE = W == 4 ? 320 : QUANTS_BYTES;
@@ -15,10 +16,23 @@ struct kept_rows {
     static constexpr int BYTES = SCALES_AT + W * SCALES_BYTES;
     static constexpr int COPIES = QUANTS_BYTES / 16 + 1; /* of a row */
 
-    /* Super-blocks kept of rows of n: where several warps have the same ones, each has its own copy. */
-    HOST_DEVICE static uint32_t blocks_of(uint32_t n)
+    static constexpr int ZEROS = 384, ZEROS_AT = W == 8 ? 0 : W == 4 ? 32 : 64;
+
+    /* What is kept of rows of n super-blocks: where several warps have the same ones, each has its own copy. */
+    HOST_DEVICE static uint32_t bytes_of(uint32_t n)
     {
-        return n < (uint32_t)PRODUCT_WARPS ? (uint32_t)PRODUCT_WARPS : n;
+        const uint32_t blocks = n < (uint32_t)PRODUCT_WARPS ? (uint32_t)PRODUCT_WARPS : n;
+        return (uint32_t)ZEROS + blocks * (uint32_t)BYTES;
+    }
+    DEVICE static uint8_t *of_warp(uint8_t *area, uint32_t number)
+    {
+        return area + ZEROS + number * (uint32_t)BYTES;
+    }
+    /* By all threads; seen by all when they have met. */
+    DEVICE static void write_zeros(uint8_t *area)
+    {
+        for (int i = (int)threadIdx.x; i < ZEROS / 4; i += PRODUCT_THREADS)
+            ((uint32_t *)(void *)area)[i] = 0;
     }
 
     DEVICE static struct row_at row(const uint8_t *at, int column)

@@ -33,9 +33,30 @@ HOST_DEVICE constexpr bool may_keep()
     return W == 2 || W == 4 || W == 8;
 }
 
+/* What a lane adds up, by class and number of batch rows. */
+template <int TYPE, int W, bool KEPT, bool CLASS_K = format<TYPE>::CLASS_K, bool FEW = (W < 8)>
+struct sums_of;
+template <int TYPE, int W, bool KEPT>
+struct sums_of<TYPE, W, KEPT, true, true> {
+    using type = few_sums_k<TYPE, W, KEPT>;
+};
+template <int TYPE, int W, bool KEPT>
+struct sums_of<TYPE, W, KEPT, false, true> {
+    using type = few_sums_s<TYPE, W>;
+};
+template <int TYPE, int W, bool KEPT>
+struct sums_of<TYPE, W, KEPT, true, false> {
+    using type = sums_k<TYPE, W / 8, KEPT>;
+};
+template <int TYPE, int W, bool KEPT>
+struct sums_of<TYPE, W, KEPT, false, false> {
+    using type = sums_s<TYPE, W / 8>;
+};
+
 template <int TYPE, int W, int BLOCKS, bool KEEPS = false>
 struct tile_plan {
     static constexpr bool KEPT = KEEPS;
+    using sums = typename sums_of<TYPE, W, KEPT>::type;
     static constexpr int COLUMNS_BYTES = ((int)sizeof(struct columns<W>) + 15) / 16 * 16;
     /* Sums of the warps, twice: while one is folded the other is filled. */
     static constexpr int PARTS = PRODUCT_WARPS * W * PARTS_STRIDE;
@@ -52,7 +73,7 @@ struct tile_plan {
     /* Where activations are kept: bytes before the rings, and stages, 0 where there is no room. */
     HOST_DEVICE static int bytes_before(uint32_t n_in)
     {
-        return FIXED_BYTES + (int)kept_rows<W>::blocks_of(spread_of(n_in).n) * kept_rows<W>::BYTES;
+        return FIXED_BYTES + (int)kept_rows<W>::bytes_of(spread_of(n_in).n);
     }
     HOST_DEVICE static int kept_stages(uint32_t n_in)
     {
@@ -63,26 +84,6 @@ struct tile_plan {
     {
         return bytes_before(n_in) + stages * (int)STAGE_BYTES;
     }
-};
-
-/* What a lane adds up, by class and number of batch rows. */
-template <int TYPE, int W, bool CLASS_K = format<TYPE>::CLASS_K, bool FEW = (W < 8)>
-struct sums_of;
-template <int TYPE, int W>
-struct sums_of<TYPE, W, true, true> {
-    using type = few_sums_k<TYPE, W>;
-};
-template <int TYPE, int W>
-struct sums_of<TYPE, W, false, true> {
-    using type = few_sums_s<TYPE, W>;
-};
-template <int TYPE, int W>
-struct sums_of<TYPE, W, true, false> {
-    using type = sums_k<TYPE, W / 8>;
-};
-template <int TYPE, int W>
-struct sums_of<TYPE, W, false, false> {
-    using type = sums_s<TYPE, W / 8>;
 };
 
 /* Folds the segments of one of the block's units, and stores the results. */
@@ -116,11 +117,13 @@ struct lane_rows {
     const struct act_block *act;
     uint32_t block[ROWS];    /* numbers of the rows' first super-blocks */
     struct row_at row[ROWS]; /* or where the segment's first ones are kept */
+    struct halves_at halves; /* of few rows: twice the half that is column g's piece */
+    uint32_t half_step[2];   /* to the next super-block: zeros stay */
     int lane;
 
     DEVICE lane_rows(const struct product &p, const struct columns<W> &columns, int lane, uint32_t n,
-                     const uint8_t *kept)
-        : act(p.act), lane(lane)
+                     const uint8_t *kept, const uint8_t *zeros)
+        : act(p.act), halves(), lane(lane)
     {
         const int g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -132,10 +135,17 @@ struct lane_rows {
             else
                 block[i] = columns.input[column] * n;
         }
+        if (PLAN::KEPT)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const bool own = t / 2 == (FEW ? g % 2 : h);
+                halves.half[h] = own ? row[0].quants : zeros;
+                half_step[h] = own ? (uint32_t)kept_rows<W>::BYTES : 0;
+            }
     }
 
     /* Super-block b, of the segment the one number i. */
-    DEVICE void load(uint32_t b, uint32_t i_of_segment, typename sums_of<TYPE, W>::type::inputs *in) const
+    DEVICE void load(uint32_t b, uint32_t i_of_segment, typename PLAN::sums::inputs *in) const
     {
         struct row_at at[ROWS];
         const uint32_t offset = i_of_segment * (uint32_t)kept_rows<W>::BYTES;
@@ -143,7 +153,12 @@ struct lane_rows {
         for (int i = 0; i < ROWS; i++)
             at[i] = PLAN::KEPT ? row_at{row[i].quants + offset, row[i].scales + offset}
                                : row_of_block(act + block[i] + b);
-        in->load(at, lane);
+        struct halves_at apart = halves;
+        if (PLAN::KEPT)
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+                apart.half[h] += i_of_segment * half_step[h];
+        in->load(at, apart, lane);
     }
 };
 
@@ -153,10 +168,10 @@ struct lane_rows {
 template <int TYPE, int W, class PLAN>
 DEVICE void add_segment(const struct product &p, const struct lane_rows<TYPE, W, PLAN> &rows,
                         const struct route_of_warp &route, struct warp_reader<TYPE, PLAN> *reader,
-                        typename sums_of<TYPE, W>::type::inputs *in, typename sums_of<TYPE, W>::type *sums)
+                        typename PLAN::sums::inputs *in, typename PLAN::sums *sums)
 {
     for (uint32_t b = route.first; b <= route.last; b++) {
-        typename sums_of<TYPE, W>::type::inputs next;
+        typename PLAN::sums::inputs next;
         if (W == 1)
             rows.load(b < route.last ? b + 1 : route.first, 0, &next);
         else
@@ -172,15 +187,15 @@ DEVICE void add_segment(const struct product &p, const struct lane_rows<TYPE, W,
 template <int TYPE, int W, class PLAN>
 DEVICE void add_units(const struct product &p, const struct columns<W> &columns, const struct spread &spread,
                       const struct route_of_warp &route, struct warp_reader<TYPE, PLAN> *reader,
-                      const uint8_t *kept, float *parts)
+                      const uint8_t *kept, const uint8_t *zeros, float *parts)
 {
-    const struct lane_rows<TYPE, W, PLAN> rows(p, columns, reader->lane, spread.n, kept);
-    typename sums_of<TYPE, W>::type::inputs in;
+    const struct lane_rows<TYPE, W, PLAN> rows(p, columns, reader->lane, spread.n, kept, zeros);
+    typename PLAN::sums::inputs in;
     if (W == 1)
         rows.load(route.first, 0, &in);
     for (uint32_t unit = 0; unit < route.units; unit++) {
         if (unit < route.n) {
-            typename sums_of<TYPE, W>::type sums;
+            typename PLAN::sums sums;
             sums.clear();
             add_segment<TYPE, W, PLAN>(p, rows, route, reader, &in, &sums);
             sums.put(parts + threadIdx.x / LANES * W * PARTS_STRIDE, reader->lane);
@@ -198,13 +213,15 @@ DEVICE void multiply_tiles(const struct product &p, const struct place &place, u
     auto *columns = columns_in<W>(shared);
     const struct spread spread = spread_of(p.n_in);
     const struct route_of_warp route(p, place, spread);
-    uint8_t *kept = shared + PLAN::FIXED_BYTES;
+    uint8_t *area = shared + PLAN::FIXED_BYTES, *kept = area;
     struct warp_reader<TYPE, PLAN> reader(p, route, spread,
-                                          PLAN::KEPT ? shared + PLAN::bytes_before(p.n_in) : kept);
+                                          PLAN::KEPT ? shared + PLAN::bytes_before(p.n_in) : area);
     const bool routed = p.start != NULL;
     let_next_begin();
     if (!routed)
         reader.start();
+    if (PLAN::KEPT)
+        kept_rows<W>::write_zeros(area);
     wait_for_earlier();
     find_columns(p, place.slot, columns);
     if (columns->n == 0)
@@ -214,12 +231,12 @@ DEVICE void multiply_tiles(const struct product &p, const struct place &place, u
         reader.start();
     }
     if constexpr (PLAN::KEPT) {
-        kept += (spread.n < SEGMENTS ? threadIdx.x / LANES : route.first) * (uint32_t)kept_rows<W>::BYTES;
+        kept = kept_rows<W>::of_warp(area, spread.n < SEGMENTS ? threadIdx.x / LANES : route.first);
         kept_rows<W>::copy(p, *columns, spread.n, route.first, route.last, kept, reader.lane);
         copy_wait<0>();
         __syncwarp();
     }
-    add_units<TYPE, W, PLAN>(p, *columns, spread, route, &reader, kept,
+    add_units<TYPE, W, PLAN>(p, *columns, spread, route, &reader, kept, area + kept_rows<W>::ZEROS_AT,
                              (float *)(void *)(shared + PLAN::COLUMNS_BYTES));
 }
 

@@ -35,9 +35,15 @@ DEVICE struct row_at row_of_block(const struct act_block *block)
     return {at, at + QUANTS_BYTES};
 }
 
-DEVICE uint2 input_quants(const struct row_at &row, int j, int t)
+/* Where a lane finds the quants of row g as the first and as the second halves of sub-blocks, with zeros for the
+ * other half. */
+struct halves_at {
+    const uint8_t *half[2];
+};
+
+DEVICE uint2 input_quants(const uint8_t *quants, int j, int t)
 {
-    return pair_at(row.quants + 32 * j + 8 * t);
+    return pair_at(quants + 32 * j + 8 * t);
 }
 DEVICE uint2 input_sums(const struct row_at &row, int t)
 {
@@ -49,27 +55,36 @@ DEVICE int32_t input_sum_of_32(const struct row_at &row, int j)
     return bsum[0] + bsum[1];
 }
 
+/* Whether products of the two halves of a sub-block are scaled apart. */
+template <int TYPE>
+HOST_DEVICE constexpr bool in_halves()
+{
+    return format<TYPE>::CLASS_K && format<TYPE>::SCALES_PER_16;
+}
+
 /* A super-block of the batch rows a lane needs: of row g the quants it multiplies, of rows 2 t and
- * 2 t + 1 the scales. */
-template <int TYPE, int NT>
+ * 2 t + 1 the scales. APART: the quants are read as halves, when they are needed. */
+template <int TYPE, int NT, bool APART>
 struct lane_inputs {
     uint2 q[NT][8];
     uint2 sums[NT]; /* of row g: four bsum, 4 t .. 4 t + 3 */
     uint2 mul[NT][2];
     float d[NT][2];
     struct row_at of_row[NT], of_value[NT][2];
+    struct halves_at halves;
 
     /* row[3 nt] is row g's, row[3 nt + 1 + i] that of row 2 t + i. */
-    DEVICE void load(const struct row_at row[3 * NT], int lane)
+    DEVICE void load(const struct row_at row[3 * NT], const struct halves_at &at, int lane)
     {
         const int t = lane % 4;
+        halves = at;
 #pragma unroll
         for (int nt = 0; nt < NT; nt++) {
             of_row[nt] = row[3 * nt];
-            if (reads_early<TYPE, NT>())
+            if (reads_early<TYPE, NT>() && !APART)
 #pragma unroll
                 for (int j = 0; j < 8; j++)
-                    q[nt][j] = input_quants(of_row[nt], j, t);
+                    q[nt][j] = input_quants(of_row[nt].quants, j, t);
             if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
                 sums[nt] = input_sums(of_row[nt], t);
 #pragma unroll
@@ -80,6 +95,15 @@ struct lane_inputs {
                 d[nt][i] = bits_to_float(scales.z);
             }
         }
+    }
+
+    /* Half h of sub-block j, zeros for the other. */
+    DEVICE uint2 half(int nt, int j, int h, int t) const
+    {
+        if constexpr (APART)
+            return input_quants(halves.half[h], j, t);
+        const uint32_t mask = t / 2 == h ? ~0u : 0u;
+        return make_uint2(q[nt][j].x & mask, q[nt][j].y & mask);
     }
 };
 
@@ -112,9 +136,9 @@ DEVICE uint32_t multiplier(uint2 mul, int j)
     return byte_of_word(j < 4 ? mul.x : mul.y, j % 4);
 }
 
-template <int TYPE, int NT>
+template <int TYPE, int NT, bool KEPT>
 struct sums_k {
-    using inputs = struct lane_inputs<TYPE, NT>;
+    using inputs = struct lane_inputs<TYPE, NT, KEPT && in_halves<TYPE>()>;
     float sum[NT][4];
 
     DEVICE void clear()
@@ -124,35 +148,28 @@ struct sums_k {
             sum[i / 4][i % 4] = 0.0f;
     }
 
-    /* total += scale * mul * (sum of q x) for sub-block j; where the scales are of 16, the second
-     * product has zeros for the other half. */
+    /* total += scale * mul * (sum of q x) for sub-block j, or for its halves. */
     DEVICE static void add_sub_block(const uint8_t *tile_at, int lane, int j,
                                      const struct row_scales scales[2],
                                      const inputs &in, uint32_t total[NT][4])
     {
-        const uint32_t first_half = lane % 4 < 2 ? ~0u : 0u;
-        uint32_t a[4], scale[2], change[2] = {0, 0};
+        constexpr int HALVES = in_halves<TYPE>() ? 2 : 1;
+        uint32_t a[4];
         fragment<TYPE>(tile_at, lane, j, a);
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            constexpr bool per_16 = format<TYPE>::SCALES_PER_16;
-            scale[r] = (uint32_t)scale_at<TYPE>(scales[r], per_16 ? 2 * j + 1 : j);
-            if (per_16)
-                change[r] = (uint32_t)scale_at<TYPE>(scales[r], 2 * j) - scale[r];
-        }
-#pragma unroll
         for (int nt = 0; nt < NT; nt++) {
-            int32_t c[4], half[4] = {0, 0, 0, 0};
-            mma_32(c, a, in.q[nt][j]);
-            if (format<TYPE>::SCALES_PER_16)
-                mma_32(half, a, make_uint2(in.q[nt][j].x & first_half, in.q[nt][j].y & first_half));
+            uint32_t scaled[4] = {0, 0, 0, 0};
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                uint32_t scaled = scale[i / 2] * (uint32_t)c[i];
-                if (format<TYPE>::SCALES_PER_16)
-                    scaled += change[i / 2] * (uint32_t)half[i];
-                total[nt][i] += multiplier(in.mul[nt][i % 2], j) * scaled;
+            for (int h = 0; h < HALVES; h++) {
+                int32_t c[4];
+                mma_32(c, a, HALVES == 2 ? in.half(nt, j, h, lane % 4) : in.q[nt][j]);
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    scaled[i] += (uint32_t)scale_at<TYPE>(scales[i / 2], HALVES * j + h) * (uint32_t)c[i];
             }
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                total[nt][i] += multiplier(in.mul[nt][i % 2], j) * scaled[i];
         }
     }
 
@@ -206,7 +223,7 @@ struct sums_k {
 
 template <int TYPE, int NT>
 struct sums_s {
-    using inputs = struct lane_inputs<TYPE, NT>;
+    using inputs = struct lane_inputs<TYPE, NT, false>;
     float partial[NT][4][8];
 
     DEVICE void clear()
@@ -227,7 +244,7 @@ struct sums_s {
             if (reads_early<TYPE, NT>())
                 mma_32(c, a, in.q[nt][j]);
             else
-                mma_32(c, a, input_quants(in.of_row[nt], j, lane % 4));
+                mma_32(c, a, input_quants(in.of_row[nt].quants, j, lane % 4));
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 float x_d = in.d[nt][i % 2], *p = &partial[nt][i][j];

@@ -14,7 +14,7 @@
 
 template <int TYPE, int W>
 struct few {
-    static constexpr bool HALVES = format<TYPE>::CLASS_K && format<TYPE>::SCALES_PER_16;
+    static constexpr bool HALVES = in_halves<TYPE>();
     static constexpr int PIECES = 8 / W;
     static constexpr int CHAINS = (HALVES ? 16 : 8) / PIECES;
     static constexpr int SUBS = HALVES ? PIECES / 2 : PIECES; /* sub-blocks of a chain */
@@ -27,8 +27,8 @@ struct few {
     }
 };
 
-/* What a lane needs of a super-block of the batch rows. */
-template <int TYPE, int W>
+/* What a lane needs of a super-block of the batch rows. APART: where there are halves, zeros are read, too. */
+template <int TYPE, int W, bool APART>
 struct few_inputs {
     uint2 q[few<TYPE, W>::CHAINS];
     uint2 sums; /* of column g's row: four bsum, 4 t .. 4 t + 3 */
@@ -36,16 +36,17 @@ struct few_inputs {
     float d;
     struct row_at value;
 
-    /* row: column g's, the results'. */
-    DEVICE void load(const struct row_at row[2], int lane)
+    /* row: column g's, the results'; halves: the column's. */
+    DEVICE void load(const struct row_at row[2], const struct halves_at &halves, int lane)
     {
         using shape = few<TYPE, W>;
         const int column = lane / 4, t = lane % 4;
+        const uint8_t *quants = APART ? halves.half[0] : row[0].quants;
 #pragma unroll
         for (int a = 0; a < shape::CHAINS; a++) {
             int of_row = a * shape::PIECES + column % shape::PIECES;
-            q[a] = input_quants(row[0], shape::HALVES ? of_row / 2 : of_row, t);
-            if (shape::HALVES && column % 2 != t / 2)
+            q[a] = input_quants(quants, shape::HALVES ? of_row / 2 : of_row, t);
+            if (shape::HALVES && !APART && column % 2 != t / 2)
                 q[a] = make_uint2(0, 0);
         }
         if (format<TYPE>::CLASS_K && (format<TYPE>::HAS_MIN || format<TYPE>::OFFSET != 0))
@@ -59,9 +60,8 @@ struct few_inputs {
 
 /* The same by choice: a chain's sub-blocks multiply whole columns, and each lane takes the sums of its own two
  * pieces. */
-template <int TYPE, int W>
-DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const struct few_inputs<TYPE, W> &in,
-                          int32_t c[few<TYPE, W>::CHAINS][4])
+template <int TYPE, int W, class INPUTS>
+DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const INPUTS &in, int32_t c[few<TYPE, W>::CHAINS][4])
 {
     using shape = few<TYPE, W>;
 #pragma unroll
@@ -80,9 +80,8 @@ DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const struct few_inp
 }
 
 /* The sums of products of all pieces: c[a][2 r + i] is piece + i of chain a, weight row g + 8 r. */
-template <int TYPE, int W>
-DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const struct few_inputs<TYPE, W> &in,
-                            int32_t c[few<TYPE, W>::CHAINS][4])
+template <int TYPE, int W, class INPUTS>
+DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const INPUTS &in, int32_t c[few<TYPE, W>::CHAINS][4])
 {
     using shape = few<TYPE, W>;
     if constexpr (!shape::HALVES && W > 1) {
@@ -111,9 +110,9 @@ DEVICE uint32_t multiplier_of_lane(uint2 mul, int j)
     return pick_bytes(mul.x, mul.y, (uint32_t)j) & 255;
 }
 
-template <int TYPE, int W>
+template <int TYPE, int W, bool KEPT>
 struct few_sums_k {
-    using inputs = struct few_inputs<TYPE, W>;
+    using inputs = struct few_inputs<TYPE, W, KEPT && in_halves<TYPE>()>;
     float sum[2]; /* weight rows g and g + 8, batch row 2 t / PIECES */
 
     DEVICE void clear()
@@ -184,7 +183,7 @@ struct few_sums_k {
 
 template <int TYPE, int W>
 struct few_sums_s {
-    using inputs = struct few_inputs<TYPE, W>;
+    using inputs = struct few_inputs<TYPE, W, false>;
     float partial[few<TYPE, W>::CHAINS][4]; /* as the sums of multiply_pieces */
 
     DEVICE void clear()
