@@ -19,7 +19,7 @@ struct product {
     int32_t pairs_per_input;
     int32_t most;                 /* batch rows that share a read of the weights */
     uint32_t n_in, n_out, n_experts;
-    uint32_t stages;              /* of a warp's ring where activations are kept (kept_rows.cuh); 0: they are not */
+    uint32_t stages;              /* of a warp's ring where activations are kept; 0: they are not */
 };
 
 /* Which part of a product is a block's: of slot `slot`, share `number` of `count`. */

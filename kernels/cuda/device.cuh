@@ -121,6 +121,13 @@ DEVICE int32_t signed_byte_of_word(uint32_t word, int i)
     return value;
 }
 
+/* A number that the compiler keeps, rather than compute it anew wherever it is needed. */
+DEVICE uint32_t kept_number(uint32_t number)
+{
+    asm("" : "+r"(number));
+    return number;
+}
+
 DEVICE float half_to_float(uint16_t bits)
 {
     return __half2float(__ushort_as_half(bits));

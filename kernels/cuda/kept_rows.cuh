@@ -1,14 +1,14 @@
-/* kept_rows.cuh - activations that a warp of a product keeps in shared memory: the super-blocks of its segment,
- * of all batch rows, read once for all its units of weight rows. Read with every tile from the second cache
- * instead, eight rows would bring as many bytes as the weights, each behind a wait of its own. */
+/* kept_rows.cuh - activations that a warp of a product keeps in shared memory: the super-blocks of its
+ * segment, of all batch rows, read once for all its units of weight rows. Read with every tile from the
+ * second cache instead, eight rows would bring as many bytes as the weights, behind waits of their own. */
 #ifndef MTP_KERNELS_CUDA_KEPT_ROWS_CUH
 #define MTP_KERNELS_CUDA_KEPT_ROWS_CUH
 
 #include "kernels/cuda/sums.cuh"
 
-/* A super-block of W batch rows: quants and their sums row by row, so far apart that the rows a warp reads at a
- * time lie in different banks; then the scales of all rows. Before all super-blocks lie zeros, which lanes read
- * in place of the half of a sub-block that is not theirs: in banks that the others leave free. */
+/* A super-block of W batch rows: quants and their sums row by row, so far apart that the rows a warp reads at
+ * a time lie in different banks; then the scales of all rows. Before all super-blocks lie zeros, which lanes
+ * read in place of the half of a sub-block that is not theirs: in banks that the others leave free. */
 template <int W>
 struct kept_rows {
     static constexpr int STRIDE = W == 4 ? 320 : QUANTS_BYTES;
@@ -18,7 +18,7 @@ struct kept_rows {
 
     static constexpr int ZEROS = 384, ZEROS_AT = W == 8 ? 0 : W == 4 ? 32 : 64;
 
-    /* What is kept of rows of n super-blocks: where several warps have the same ones, each has its own copy. */
+    /* What is kept of rows of n super-blocks; warps that have the same ones have copies of their own. */
     HOST_DEVICE static uint32_t bytes_of(uint32_t n)
     {
         const uint32_t blocks = n < (uint32_t)PRODUCT_WARPS ? (uint32_t)PRODUCT_WARPS : n;
@@ -41,8 +41,8 @@ struct kept_rows {
     }
 
     /* Asks for super-blocks first .. last of rows of n, as one group of copies. */
-    DEVICE static void copy(const struct product &p, const struct columns<W> &columns, uint32_t n, uint32_t first,
-                            uint32_t last, uint8_t *at, int lane)
+    DEVICE static void copy(const struct product &p, const struct columns<W> &columns, uint32_t n,
+                            uint32_t first, uint32_t last, uint8_t *at, int lane)
     {
         for (uint32_t b = first; b <= last; b++, at += BYTES)
 #pragma unroll

@@ -24,9 +24,9 @@ static cudaError_t launch_tiles(const struct launch *launch)
             struct product p = launch->product;
             p.most = W;
             p.stages = stages;
+            const size_t bytes = (size_t)kept_plan<TYPE, W>::kept_bytes(p.n_in, (int)stages);
             return cuda_launch_grid((const void *)kept_product<TYPE, W>, &p, units_of(p.n_in, p.n_out),
-                                    kept_blocks<W>(), (size_t)kept_plan<TYPE, W>::kept_bytes(p.n_in, (int)stages),
-                                    launch->stream);
+                                    kept_blocks<W>(), bytes, launch->stream);
         }
     constexpr int blocks = tile_blocks<W>();
     struct product p = launch->product;

@@ -1,8 +1,8 @@
 /* product_tile.cuh - products with weights laid in tiles (tile.cuh), up to W = 1, 2, 4, 8 or 16 batch rows at
  * a time. Eight warps are the eight segments of sixteen weight rows; of rows with fewer super-blocks than
  * segments, the warps share out several sixteens. A warp reads ahead into its own ring of tiles
- * (tile_reader.cuh). Activations are read with every tile or, of two to eight rows, kept in shared memory where
- * there is room for them (kept_rows.cuh). */
+ * (tile_reader.cuh). Activations are read with every tile or, of two to eight rows, kept in shared memory
+ * where there is room for them (kept_rows.cuh). */
 #ifndef MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
 #define MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
 
@@ -214,8 +214,8 @@ DEVICE void multiply_tiles(const struct product &p, const struct place &place, u
     const struct spread spread = spread_of(p.n_in);
     const struct route_of_warp route(p, place, spread);
     uint8_t *area = shared + PLAN::FIXED_BYTES, *kept = area;
-    struct warp_reader<TYPE, PLAN> reader(p, route, spread,
-                                          PLAN::KEPT ? shared + PLAN::bytes_before(p.n_in) : area);
+    const int rings = PLAN::KEPT ? PLAN::bytes_before(p.n_in) : (int)PLAN::FIXED_BYTES;
+    struct warp_reader<TYPE, PLAN> reader(p, route, spread, shared, (uint32_t)rings);
     const bool routed = p.start != NULL;
     let_next_begin();
     if (!routed)

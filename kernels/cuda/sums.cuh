@@ -26,7 +26,8 @@ struct row_at {
     const uint8_t *scales; /* mul, d */
 };
 enum { QUANTS_BYTES = 288, SCALES_BYTES = 16 };
-static_assert(offsetof(struct act_block, bsum) == SUPER_BLOCK && offsetof(struct act_block, mul) == QUANTS_BYTES &&
+static_assert(offsetof(struct act_block, bsum) == SUPER_BLOCK &&
+                  offsetof(struct act_block, mul) == QUANTS_BYTES &&
                   offsetof(struct act_block, d) == QUANTS_BYTES + 8,
               "activations are read by these offsets");
 DEVICE struct row_at row_of_block(const struct act_block *block)
@@ -35,8 +36,8 @@ DEVICE struct row_at row_of_block(const struct act_block *block)
     return {at, at + QUANTS_BYTES};
 }
 
-/* Where a lane finds the quants of row g as the first and as the second halves of sub-blocks, with zeros for the
- * other half. */
+/* Where a lane finds the quants of row g as the first and as the second halves of sub-blocks, with zeros for
+ * the other half. */
 struct halves_at {
     const uint8_t *half[2];
 };

@@ -1,8 +1,8 @@
 /* sums_few.cuh - as sums.cuh, for one, two or four batch rows. The eight columns of an int8 product would
  * be empty but for those; here they are pieces of the rows instead: column c is piece c % PIECES of batch row
  * c / PIECES, so that one chain of products gives the sums of several sub-blocks side by side, and the lanes
- * share out what comes after. Of a product with one sub-block of weights only the columns of its pieces are of
- * use: the others are zeros, or a lane passes over them.
+ * share out what comes after. Of a product with one sub-block of weights only the columns of its pieces are
+ * of use: the others are zeros, or a lane passes over them.
  *
  * A piece is a sub-block or, where scales are of 16, half of one. Chain a has the pieces a PIECES ..
  * (a + 1) PIECES - 1. Lane 4 g + t multiplies column g and gets columns 2 t and 2 t + 1 of the weight rows g
@@ -27,7 +27,7 @@ struct few {
     }
 };
 
-/* What a lane needs of a super-block of the batch rows. APART: where there are halves, zeros are read, too. */
+/* What a lane needs of a super-block of the batch rows. APART: halves are read together with zeros. */
 template <int TYPE, int W, bool APART>
 struct few_inputs {
     uint2 q[few<TYPE, W>::CHAINS];
@@ -44,8 +44,8 @@ struct few_inputs {
         const uint8_t *quants = APART ? halves.half[0] : row[0].quants;
 #pragma unroll
         for (int a = 0; a < shape::CHAINS; a++) {
-            int of_row = a * shape::PIECES + column % shape::PIECES;
-            q[a] = input_quants(quants, shape::HALVES ? of_row / 2 : of_row, t);
+            q[a] = input_quants(quants + 32 * (column % shape::PIECES / (shape::HALVES ? 2 : 1)),
+                                a * shape::SUBS, t);
             if (shape::HALVES && !APART && column % 2 != t / 2)
                 q[a] = make_uint2(0, 0);
         }
@@ -58,10 +58,11 @@ struct few_inputs {
     }
 };
 
-/* The same by choice: a chain's sub-blocks multiply whole columns, and each lane takes the sums of its own two
- * pieces. */
+/* multiply_pieces by choice: a chain's sub-blocks multiply whole columns, and each lane takes the sums of its
+ * own two pieces. */
 template <int TYPE, int W, class INPUTS>
-DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const INPUTS &in, int32_t c[few<TYPE, W>::CHAINS][4])
+DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const INPUTS &in,
+                          int32_t c[few<TYPE, W>::CHAINS][4])
 {
     using shape = few<TYPE, W>;
 #pragma unroll
@@ -81,7 +82,8 @@ DEVICE void choose_pieces(const uint8_t *tile_at, int lane, const INPUTS &in, in
 
 /* The sums of products of all pieces: c[a][2 r + i] is piece + i of chain a, weight row g + 8 r. */
 template <int TYPE, int W, class INPUTS>
-DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const INPUTS &in, int32_t c[few<TYPE, W>::CHAINS][4])
+DEVICE void multiply_pieces(const uint8_t *tile_at, int lane, const INPUTS &in,
+                            int32_t c[few<TYPE, W>::CHAINS][4])
 {
     using shape = few<TYPE, W>;
     if constexpr (!shape::HALVES && W > 1) {
@@ -136,7 +138,8 @@ struct few_sums_k {
             if (shape::HALVES)
                 total += multiplier_of_lane(in.mul, piece / 2) * (first + second);
             else
-                total += multiplier_of_lane(in.mul, piece) * first + multiplier_of_lane(in.mul, piece + 1) * second;
+                total += multiplier_of_lane(in.mul, piece) * first +
+                         multiplier_of_lane(in.mul, piece + 1) * second;
         }
 #pragma unroll
         for (int distance = 1; distance < shape::LANES_OF_ROW; distance *= 2)

@@ -12,8 +12,8 @@
  *            two bits   uint  [8][32]   a[0] | a[1] << 2 | a[2] << 4 | a[3] << 6
  *   above    one bit    uint  [4][32]   four bits of sub-block j: << 4 (j % 2)
  *   them     two bits   uint  [8][32]   eight bits
- *            With these the words are cut otherwise, so that few instructions put them together; x and y are what
- *            lies below (of three bits: x), z what lies above:
+ *            With these the words are cut otherwise, so that few instructions put them together; x and y are
+ *            what lies below (of three bits: x), z what lies above:
  *            six bits: x = a[0] | a[3] << 6, y = a[1] | a[3] >> 2 << 6, z = a[2] | a[3] >> 4 << 6;
  *            five: x = a[0] | a[2] << 5, y = a[1] | a[3] << 5, z = a[2] >> 3 | a[3] >> 3 << 2;
  *            three: x = a[0] | a[1] << 3 | a[2] << 6, z = a[3] | a[2] >> 2 << 3.

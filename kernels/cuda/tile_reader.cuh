@@ -85,12 +85,12 @@ struct warp_reader {
     size_t jump;         /* from the end of a segment to that of the next unit */
     uint32_t blocks, blocks_left, units_left;
     uint8_t *ring;
-    int lane, stages;
+    int lane, stages, ring_bytes;
     int oldest, given_up; /* where in the ring tiles are */
 
-    /* rings: of all warps. */
-    DEVICE warp_reader(const struct product &p, const struct route_of_warp &route, const struct spread &spread,
-                       uint8_t *rings)
+    /* shared + rings: where those of all warps begin. */
+    DEVICE warp_reader(const struct product &p, const struct route_of_warp &route,
+                       const struct spread &spread, uint8_t *shared, uint32_t rings)
         : lane((int)threadIdx.x % LANES), stages(PLAN::KEPT ? (int)p.stages : (int)PLAN::STAGES), oldest(0)
     {
         const size_t row_bytes = (size_t)spread.n * tile<TYPE>::BYTES, unit_bytes = spread.tiles * row_bytes;
@@ -99,7 +99,8 @@ struct warp_reader {
         jump = route.stride * unit_bytes - (size_t)blocks * tile<TYPE>::BYTES;
         from = p.weights + route.first_unit * unit_bytes + route.part * row_bytes +
                (size_t)route.first * tile<TYPE>::BYTES + 16 * lane;
-        ring = rings + threadIdx.x / LANES * (uint32_t)(stages * tile<TYPE>::BYTES);
+        ring_bytes = stages * tile<TYPE>::BYTES;
+        ring = shared + kept_number(rings + threadIdx.x / LANES * (uint32_t)ring_bytes);
     }
 
     /* Every call is one group of copies, an empty one past the end. */
@@ -132,7 +133,7 @@ struct warp_reader {
         read_ahead(given_up);
         given_up = oldest;
         oldest += tile<TYPE>::BYTES;
-        if (oldest == stages * tile<TYPE>::BYTES)
+        if (oldest == ring_bytes)
             oldest = 0;
         return ring + given_up;
     }

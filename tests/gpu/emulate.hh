@@ -260,6 +260,10 @@ static inline int32_t signed_byte_of_word(uint32_t word, int i)
 {
     return byte_of(word, i, true);
 }
+static inline uint32_t kept_number(uint32_t number)
+{
+    return number;
+}
 extern "C" float f16_to_f32(uint16_t half);
 static inline float half_to_float(uint16_t bits)
 {

@@ -112,7 +112,8 @@ static void run_kept(const struct product_case *c, struct product p, uint32_t gr
     for (int stages = fit; stages > 0; stages = stages > 2 ? 2 : 0) {
         p.stages = (uint32_t)stages;
         memset(p.y, 0x5a, c->y_bytes);
-        emulate(slots_for(p), grid_y, (size_t)plan::kept_bytes(p.n_in, stages), [=] { kept_product<TYPE, W>(p); });
+        const size_t bytes = (size_t)plan::kept_bytes(p.n_in, stages);
+        emulate(slots_for(p), grid_y, bytes, [=] { kept_product<TYPE, W>(p); });
         char how[64];
         snprintf(how, sizeof how, "packed, %d rows kept, %d stages", W, stages);
         compare(c, p.y, how);
