@@ -23,6 +23,16 @@ static struct share share_of(const struct launch *launch, int most, uint32_t sta
     return share;
 }
 
+/* Units of the products that all rows share. */
+static uint32_t units_of_all(const struct launch *launches, int n)
+{
+    uint32_t units = 0;
+    for (int i = 0; i < n; i++)
+        if (launches[i].tiles && launches[i].product.start == NULL)
+            units += units_of(launches[i].product.n_in, launches[i].product.n_out);
+    return units;
+}
+
 /* As many blocks as run at once, by bytes. */
 template <int W, int E>
 static cudaError_t launch_merged(const struct launch *launches, int n, cudaStream_t stream)
@@ -35,8 +45,11 @@ static cudaError_t launch_merged(const struct launch *launches, int n, cudaStrea
     struct merged m = {};
     struct share shares[MERGED_MOST];
     double bytes = 0.0;
+    const bool keeps = units_of_all(launches, n) >= KEPT_UNITS * resident;
     for (int i = 0; i < n; i++) {
-        struct keeping keeping = keeping_of<W>(launches[i].product, launches[i].type);
+        struct keeping keeping = {0, 0};
+        if (keeps)
+            keeping = keeping_of<W>(launches[i].product, launches[i].type);
         if (!cuda_allows_shared(keeping.bytes))
             keeping.stages = 0;
         else if (keeping.bytes > kernel.shared_bytes)

@@ -6,12 +6,14 @@
 #include "kernels/cuda/product_file.cuh"
 #include "kernels/cuda/product_tile.cuh"
 
-/* Activations are kept where there is room, but not those of experts: few units share them. */
+/* Activations are kept where there is room and enough units share them: those of experts are few. */
 template <int TYPE, int W>
 static uint32_t stages_that_keep(const struct launch *launch)
 {
     const struct product *p = &launch->product;
-    const int stages = p->start == NULL ? kept_plan<TYPE, W>::kept_stages(p->n_in) : 0;
+    const uint32_t blocks = cuda_resident_blocks(kept_blocks<W>());
+    const bool shared = p->start == NULL && units_of(p->n_in, p->n_out) >= KEPT_UNITS * blocks;
+    const int stages = shared ? kept_plan<TYPE, W>::kept_stages(p->n_in) : 0;
     const size_t bytes = (size_t)kept_plan<TYPE, W>::kept_bytes(p->n_in, stages);
     return stages > 0 && cuda_allows_shared(bytes) ? (uint32_t)stages : 0;
 }

@@ -27,10 +27,13 @@ HOST_DEVICE constexpr int kept_blocks()
 {
     return W <= 2 ? 3 : 2;
 }
+/* Of two rows the copies cost as much as they save; of more they pay where a block has at least KEPT_UNITS
+ * units of weight rows (docs/performance.md). */
+enum { KEPT_UNITS = 3 };
 template <int W>
 HOST_DEVICE constexpr bool may_keep()
 {
-    return W == 2 || W == 4 || W == 8;
+    return W == 4 || W == 8;
 }
 
 /* What a lane adds up, by class and number of batch rows. */
