@@ -322,8 +322,8 @@ void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user);
 /* What the last mtp_session_step did, without the rows of logits that a callback costs. */
 struct mtp_step_outcome {
     struct mtp_step_record step;  /* n_drafts and n_accepted are 0 unless counted */
-    bool counted;                 /* in mtp_draft_stats. Not: the text ended at the first token, which takes no
-                                   * pass, or the step failed before its drafts were judged */
+    bool counted;                 /* in mtp_draft_stats. Not: the text ended at the first token, which takes
+                                   * no pass, or the step failed before its drafts were judged */
     uint32_t n_compared;          /* drafts that mattered: those accepted and the one rejected, if any. Drafts
                                    * behind them stand for nothing, nor do those behind the end of the text */
     enum mtp_draft_source source; /* of the drafts */

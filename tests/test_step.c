@@ -374,7 +374,7 @@ static void the_outcomes_of_steps_add_up_to_the_statistics(void **state)
             assert_int_equal(mtp_session_step(session, &generation, go_on_until, &left, NULL), MTP_OK);
             mtp_session_get_last_step(session, &outcome);
             add_outcome(&sum, &outcome);
-            if (before.n_compared > before.step.n_accepted) { /* what was drawn in place of the rejected one */
+            if (before.n_compared > before.step.n_accepted) { /* what was drawn in its place */
                 assert_int_not_equal(before.step.drafts[before.step.n_accepted], outcome.step.tokens[0]);
                 n_rejected++;
             }
