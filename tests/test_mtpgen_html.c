@@ -1,5 +1,5 @@
 /* The report as a page: what it shows of the steps, that no text breaks out of it, and that it stays small.
- * The engine is a fake (fake_engine.h): a token is a byte. tests/test_mtpgen_html.sh looks at pages of real
+ * The engine is a fake (fake_engine.h): a token is a byte. tests/test_mtpgen_page.sh looks at pages of real
  * runs. */
 #include <fcntl.h>
 #include <setjmp.h>
