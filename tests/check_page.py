@@ -91,8 +91,11 @@ def check_numbers(root, report):
             continue
         seen.add(field)
         shown, value = text_of(element), member(report, field)
-        if isinstance(value, str) or value is None:
-            demand(shown == (value if value else '\u2013'), f'{field} is {value}, shown as {shown}')
+        if value is None:
+            demand(not re.search('[0-9]', shown), f'{field} is null, shown as {shown}')
+            continue
+        if isinstance(value, str):
+            demand(shown == value, f'{field} is {value}, shown as {shown}')
             continue
         number = re.match(r'[0-9]+(\.([0-9]+))?', shown)
         demand(number, f'{field} is shown as {shown}')
