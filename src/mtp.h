@@ -100,6 +100,11 @@ enum mtp_status mtp_tokenize(const mtp_model *model, const char *text, size_t le
                              unsigned flags, int32_t **ids, size_t *n_ids, struct mtp_error *error);
 bool mtp_token_is_end(const mtp_model *model, int32_t id);
 
+/* The bytes a token stands for, not terminated, which last as long as the model; of a control token, its own
+ * text ("<|im_end|>"), and *control (may be NULL) is true. Bytes of one token need not be whole characters.
+ * NULL and *length 0: there is no such id. */
+const char *mtp_token_bytes(const mtp_model *model, int32_t id, size_t *length, bool *control);
+
 /* Streaming decoder: bytes of tokens in, whole UTF-8 characters out. */
 enum mtp_status mtp_decoder_open(mtp_decoder **out, const mtp_model *model, struct mtp_error *error);
 void mtp_decoder_close(mtp_decoder *decoder);
@@ -313,6 +318,18 @@ struct mtp_step_record {
 typedef void (*mtp_step_fn)(void *user, const struct mtp_step_record *step,
                             const float *const *rows);
 void mtp_session_on_step(mtp_session *session, mtp_step_fn fn, void *user);
+
+/* What the last mtp_session_step did, without the rows of logits that a callback costs. */
+struct mtp_step_outcome {
+    struct mtp_step_record step;  /* n_drafts and n_accepted are 0 unless counted */
+    bool counted;                 /* in mtp_draft_stats. Not: the text ended at the first token, which takes
+                                   * no pass, or the step failed before its drafts were judged */
+    uint32_t n_compared;          /* drafts that mattered: those accepted and the one rejected, if any. Drafts
+                                   * behind them stand for nothing, nor do those behind the end of the text */
+    enum mtp_draft_source source; /* of the drafts */
+};
+void mtp_session_get_last_step(const mtp_session *session,
+                               struct mtp_step_outcome *outcome); /* zeros before the first step */
 
 /* Records every step of session from now on in a file that mtptrace reads (docs/traces.md). prompt:
  * the ids the session holds before the first step; one prompt and one answer a trace. logits: keeps

@@ -159,7 +159,7 @@ static enum mtp_status report_run(struct mtpgen_run *run, enum mtp_status status
     if (options->report_path == NULL)
         return status;
     bool failed = status != MTP_OK && status != MTP_ERR_INTERRUPTED;
-    enum mtp_status saved = mtpgen_json_save(run, status, failed ? NULL : error);
+    enum mtp_status saved = mtpgen_report_save(run, status, failed ? NULL : error);
     return saved == MTP_OK || failed ? status : saved;
 }
 
@@ -222,6 +222,7 @@ static enum mtp_status run_options(const struct mtpgen_options *options, struct 
     bool given = false;
     enum mtp_status status = MTP_OK;
     run.progress.enabled = !options->quiet && isatty(STDERR_FILENO);
+    run.history.wanted = mtpgen_report_is_page(options->report_path);
     run.session_options.progress = mtpgen_progress;
     run.session_options.user = &run.progress;
     if (options->report_path != NULL && !options->info)
@@ -238,6 +239,7 @@ static enum mtp_status run_options(const struct mtpgen_options *options, struct 
     mtp_session_close(run.session);
     mtp_model_close(run.model);
     mtpgen_text_free(&prompt);
+    mtpgen_history_free(&run.history);
     free(run.held);
     free(run.ids);
     return status;

@@ -1,7 +1,7 @@
 /* mtpgen.h - what the parts of the command share. The command sees the library through mtp.h only.
  *
  * options -> prompt -> model and session -> generation (run) or turns (chat) -> report, on standard
- * error (report) and as a file (json)
+ * error (report) and as a file (json, or html with what the steps did: history)
  */
 #ifndef MTPGEN_H
 #define MTPGEN_H
@@ -89,6 +89,7 @@ struct mtpgen_report {
     bool fast; /* --fast was asked for */
     uint64_t inexact_products; /* and this many products were not exact */
 };
+const char *mtpgen_stop_reason(const struct mtpgen_report *report);
 double mtpgen_now(void); /* seconds of a clock that does not jump */
 uint64_t mtpgen_peak_memory(void); /* KiB; 0 where the system does not tell */
 void mtpgen_report_print(FILE *out, const struct mtpgen_report *report);
@@ -96,6 +97,9 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report);
 /* --profile: one table a phase that ran. */
 void mtpgen_profile_print(FILE *out, const struct mtpgen_report *report);
 void mtpgen_profile_add(struct mtp_profile *sum, const struct mtp_profile *more);
+/* The entries that were called, those that took longest first; how many. */
+size_t mtpgen_profile_order(const struct mtp_profile *profile,
+                            const struct mtp_profile_entry *order[MTP_PROFILE_MOST]);
 const char *mtpgen_profile_phase(enum mtp_profile_phase phase); /* "prompt", "steps", "draft" */
 double mtpgen_profile_outside(const struct mtp_profile *profile); /* seconds */
 
@@ -107,6 +111,30 @@ struct mtpgen_progress {
 };
 bool mtpgen_progress(void *user, const char *stage, uint64_t done, uint64_t total);
 void mtpgen_progress_clear(struct mtpgen_progress *progress);
+
+/* ---- history --------------------------------------------------------------------------------- */
+
+/* What was read and what each step gave, kept for a report that is a page: at most so many events, and of a
+ * prompt so many ids from either end; 16 bytes an event and 4 an id. */
+enum { MTPGEN_HISTORY_STEPS = 1 << 18, MTPGEN_HISTORY_PROMPT = 1000 };
+enum mtpgen_event_kind { EVENT_PROMPT, EVENT_HEAD_STEP, EVENT_NGRAM_STEP };
+struct mtpgen_event {
+    uint32_t first;    /* of its ids: those of a prompt, or the tokens of a step and drafts not accepted */
+    uint32_t n_tokens; /* of a prompt all that were read, kept or not */
+    uint8_t kind;      /* enum mtpgen_event_kind */
+    uint8_t n_drafts, n_accepted, n_compared; /* as in struct mtp_step_outcome */
+    bool counted;      /* likewise */
+};
+struct mtpgen_history {
+    bool wanted; /* else nothing is kept */
+    struct mtpgen_event *events;
+    int32_t *ids;
+    size_t n_events, events_capacity, n_ids, ids_capacity;
+    uint64_t n_left_out; /* events, once there was no room */
+};
+void mtpgen_history_prompt(struct mtpgen_history *history, const int32_t *ids, size_t n);
+void mtpgen_history_step(struct mtpgen_history *history, const struct mtp_step_outcome *outcome);
+void mtpgen_history_free(struct mtpgen_history *history);
 
 /* ---- generation ------------------------------------------------------------------------------ */
 
@@ -123,6 +151,7 @@ struct mtpgen_run {
     size_t n_held, held_capacity;
     int32_t *ids; /* ids generated, of all turns, end tokens included */
     size_t n_ids, ids_capacity;
+    struct mtpgen_history history;
     bool warned; /* of a draft head that looks broken */
 };
 
@@ -143,9 +172,14 @@ enum mtp_status mtpgen_check_strict(const struct mtpgen_run *run, struct mtp_err
 
 /* Fails when a file cannot be created or written, or is a model; leaves everything as it was. */
 enum mtp_status mtpgen_check_output(const char *path, struct mtp_error *error);
+/* Whether a report of that name is a page: it ends in ".html". NULL is none. */
+bool mtpgen_report_is_page(const char *path);
 /* Writes the report of the run as docs/report.md describes it: the whole file or nothing. */
-enum mtp_status mtpgen_json_save(const struct mtpgen_run *run, enum mtp_status exit_status,
-                                 struct mtp_error *error);
+enum mtp_status mtpgen_report_save(const struct mtpgen_run *run, enum mtp_status exit_status,
+                                   struct mtp_error *error);
+/* What is written; false with errno when it cannot be. ascii: other characters are escaped. */
+bool mtpgen_json_print(FILE *out, const struct mtpgen_run *run, enum mtp_status exit_status, bool ascii);
+bool mtpgen_html_print(FILE *out, const struct mtpgen_run *run, enum mtp_status exit_status);
 
 /* Reads ids, with progress; they count as prompt in the report. */
 enum mtp_status mtpgen_prefill(struct mtpgen_run *run, const int32_t *ids, size_t n,

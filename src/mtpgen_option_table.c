@@ -77,7 +77,7 @@ const struct mtpgen_option mtpgen_own_options[] = {
 
     OWN_SET("--info", GROUP_REPORT, info, "describe the model and its memory plan, then stop"),
     OWN_TEXT("--report", "FILE", GROUP_REPORT, report_path,
-             "write ids, acceptance and times to FILE as JSON"),
+             "write ids, acceptance and times to FILE as JSON; to *.html a page"),
     OWN_TEXT("--trace", "FILE", GROUP_REPORT, trace_path,
              "record every step in FILE, for mtptrace"),
     OWN_SET("--trace-logits", GROUP_REPORT, trace_logits, "with the logits of every token"),

@@ -43,6 +43,17 @@ static int by_time(const void *a, const void *b)
     return *x < *y ? -1 : 1;
 }
 
+size_t mtpgen_profile_order(const struct mtp_profile *profile,
+                            const struct mtp_profile_entry *order[MTP_PROFILE_MOST])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < profile->n_entries; i++)
+        if (profile->entries[i].calls > 0)
+            order[n++] = &profile->entries[i];
+    qsort(order, n, sizeof *order, by_time);
+    return n;
+}
+
 static double share(double part, double whole)
 {
     return whole > 0.0 ? 100.0 * part / whole : 0.0;
@@ -63,13 +74,9 @@ static void print_entry(FILE *out, const struct mtp_profile_entry *entry, double
 static void print_phase(FILE *out, const char *title, const struct mtp_profile *profile)
 {
     const struct mtp_profile_entry *order[MTP_PROFILE_MOST];
-    size_t n = 0;
-    for (size_t i = 0; i < profile->n_entries; i++)
-        if (profile->entries[i].calls > 0)
-            order[n++] = &profile->entries[i];
+    size_t n = mtpgen_profile_order(profile, order);
     if (n == 0)
         return;
-    qsort(order, n, sizeof *order, by_time);
     double outside = mtpgen_profile_outside(profile);
     fprintf(out, "mtpgen: profile of %s: %.2f ms\n", title, 1e3 * profile->seconds);
     fprintf(out, "  %-18s %8s %10s %7s %10s %11s %8s\n", "operation", "calls", "ms", "share",

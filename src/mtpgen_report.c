@@ -29,7 +29,7 @@ uint64_t mtpgen_peak_memory(void)
     return kib;
 }
 
-static const char *reason_text(const struct mtpgen_report *report)
+const char *mtpgen_stop_reason(const struct mtpgen_report *report)
 {
     switch (report->stop) {
     case STOP_END:
@@ -184,7 +184,7 @@ void mtpgen_report_print(FILE *out, const struct mtpgen_report *report)
     uint64_t kib = mtpgen_peak_memory();
     if (kib > 0)
         fprintf(out, "  %-12s %.1f MiB\n", "peak memory", (double)kib / 1024.0);
-    fprintf(out, "  %-12s %s\n", "stopped", reason_text(report));
+    fprintf(out, "  %-12s %s\n", "stopped", mtpgen_stop_reason(report));
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */

@@ -58,6 +58,7 @@ enum mtp_status mtpgen_prefill(struct mtpgen_run *run, const int32_t *ids, size_
     mtpgen_progress_clear(&run->progress);
     run->report.prefill_seconds += mtpgen_now() - start;
     run->report.n_prefill += run->n_held - before;
+    mtpgen_history_prompt(&run->history, ids, run->n_held - before);
     return status;
 }
 
@@ -171,6 +172,15 @@ static bool take_token(void *user, int32_t id, uint32_t position)
     return true;
 }
 
+static void note_step(struct mtpgen_run *run)
+{
+    struct mtp_step_outcome outcome;
+    if (!run->history.wanted)
+        return;
+    mtp_session_get_last_step(run->session, &outcome);
+    mtpgen_history_step(&run->history, &outcome);
+}
+
 static enum mtp_status generate(struct generation *g)
 {
     struct mtpgen_run *run = g->run;
@@ -184,6 +194,7 @@ static enum mtp_status generate(struct generation *g)
         }
         status = mtp_session_step(run->session, &run->generation, take_token, g, g->error);
         run->n_held = mtp_session_length(run->session);
+        note_step(run);
         if (status == MTP_OK)
             status = g->status;
     }

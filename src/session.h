@@ -54,6 +54,7 @@ struct mtp_session {
     struct draft_policy *policy;        /* mtp/draft_policy.h */
     struct ngram *ngram;                /* the text so far, in sessions that draft (mtp/ngram.h) */
     struct strict *strict;              /* the check against a shadow session, or NULL (verify/strict.h) */
+    struct mtp_step_outcome last_step;
     float *first_row;                   /* [n_vocab] for observers of steps */
     mtp_step_fn on_step;
     void *on_step_user;

@@ -13,6 +13,16 @@ bool mtp_token_is_end(const mtp_model *model, int32_t id)
     return tokenizer_is_end(model->tokenizer, id);
 }
 
+const char *mtp_token_bytes(const mtp_model *model, int32_t id, size_t *length, bool *control)
+{
+    bool is_control = false;
+    *length = 0;
+    const char *piece = tokenizer_piece(model->tokenizer, id, length, &is_control);
+    if (control != NULL)
+        *control = is_control;
+    return piece;
+}
+
 /* A decoder is the tokenizer's own, under the public name. */
 enum mtp_status mtp_decoder_open(mtp_decoder **out, const mtp_model *model, struct mtp_error *error)
 {

@@ -86,6 +86,17 @@ enum mtp_status mtp_chat_tokenize(const mtp_model *model, const struct mtp_chat_
     return chat_tokenize(NULL, fake.template, turns, n_turns, options, ids, n_ids, error);
 }
 
+const char *mtp_token_bytes(const mtp_model *model, int32_t id, size_t *length, bool *control)
+{
+    static const char *const names[] = { "<|im_start|>", "<|im_end|>", "<think>", "</think>" };
+    static char bytes[256];
+    (void)model;
+    *control = id >= 256;
+    *length = *control ? strlen(names[id - 256]) : 1;
+    bytes[id & 255] = (char)id;
+    return *control ? names[id - 256] : &bytes[id & 255];
+}
+
 enum mtp_status mtp_decoder_open(mtp_decoder **out, const mtp_model *model, struct mtp_error *error)
 {
     (void)model, (void)error;
@@ -173,10 +184,17 @@ enum mtp_status mtp_session_sample(const mtp_session *session, const struct mtp_
 static void count(uint32_t n_drafts, uint32_t n_given, bool stopped)
 {
     struct mtp_draft_stats *stats = &fake.stats;
+    struct mtp_step_outcome *last = &fake.last_step;
     uint32_t accepted = n_given - 1;
     stats->tokens += n_given;
     if (stopped && n_given == 1)
         return; /* drawn, and no pass was needed */
+    last->counted = true;
+    last->step.n_drafts = n_drafts;
+    last->step.n_accepted = accepted;
+    last->n_compared = accepted + !stopped < n_drafts ? accepted + !stopped : n_drafts;
+    for (uint32_t i = 0; i < n_drafts; i++)
+        last->step.drafts[i] = i < accepted ? last->step.tokens[i + 1] : fake.rejected;
     stats->steps++;
     stats->drafted += n_drafts;
     stats->accepted += accepted;
@@ -203,10 +221,13 @@ enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generati
 {
     uint32_t n_drafts = generation->n_draft == MTP_DRAFT_AUTO ? 2 : (uint32_t)generation->n_draft;
     uint32_t most = accepts(n_drafts) + 1;
+    memset(&fake.last_step, 0, sizeof fake.last_step);
     for (uint32_t n = 1;; n++) {
         int32_t id;
         mtp_session_sample(session, &generation->sampling, &id, error);
         fake.stats.digest = fake.stats.digest * 31 + (uint64_t)id;
+        fake.last_step.step.tokens[n - 1] = id;
+        fake.last_step.step.n_tokens = n;
         bool goes_on = fn(user, id, (uint32_t)fake.n_held);
         if (!goes_on || n == most)
             count(n_drafts, n, !goes_on);
@@ -254,6 +275,12 @@ void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_st
 {
     (void)session;
     *stats = fake.stats;
+}
+
+void mtp_session_get_last_step(const mtp_session *session, struct mtp_step_outcome *outcome)
+{
+    (void)session;
+    *outcome = fake.last_step;
 }
 
 void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs)

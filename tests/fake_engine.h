@@ -20,6 +20,8 @@ struct fake_engine {
     size_t n_held;
     size_t prefix_errors;     /* a checkpoint was restored that does not agree with held */
     const char *accepts;      /* "203": accepted drafts of the steps, over and over; NULL: all */
+    int32_t rejected;         /* the id of drafts that are not accepted */
+    struct mtp_step_outcome last_step;
     bool cannot_draft;
     bool synthetic;           /* what the model says of itself */
     size_t n_traces, n_traces_open, n_traced_prompt; /* traces; ids of the last one's prompt */

@@ -243,7 +243,7 @@ static void a_synthetic_model_is_named_as_one_and_no_other(void **state)
         fake.synthetic = run.report.synthetic = synthetic == 1;
         const char *line = strstr(printed(), "  synthetic    true");
         assert_true((line != NULL) == fake.synthetic);
-        assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+        assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
         json_t *report = load();
         json_t *value = json_object_get(json_object_get(report, "model"), "synthetic");
         assert_true(fake.synthetic ? json_is_true(value) : json_is_false(value));
@@ -258,7 +258,7 @@ static void the_file_says_what_was_not_exact(void **state)
         begin();
         options.session.fast = fast == 1;
         run.report.inexact_products = fast == 1 ? 42 : 0;
-        assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+        assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
         json_t *report = load();
         json_t *asked = json_object_get(json_object_get(report, "options"), "fast");
         assert_true(fast == 1 ? json_is_true(asked) : json_is_false(asked));
@@ -329,7 +329,7 @@ static void every_field_is_there_with_its_unit(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     json_t *report = load();
     json_int_t steps, drafted, accepted, n_tokens, exit_status, arithmetic;
     double mean;
@@ -370,7 +370,7 @@ static void command_and_model_are_told_whatever_bytes_they_have(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(mtpgen_json_save(&run, MTP_ERR_STRICT, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_ERR_STRICT, &error), MTP_OK);
     json_t *report = load();
     json_t *command = json_object_get(report, "command");
     assert_int_equal(json_array_size(command), 5);
@@ -389,7 +389,7 @@ static void each_field_has_a_line_of_its_own(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
     char line[4096];
@@ -406,7 +406,7 @@ static void the_profile_is_a_member_by_phase(void **state)
     begin();
     fill_profile(run.report.profile);
     run.session_options.profile = true;
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     json_t *report = load();
     json_t *profile = json_object_get(report, "profile");
     json_t *steps = json_object_get(profile, "steps");
@@ -437,7 +437,7 @@ static void what_was_never_measured_is_null(void **state)
     memset(&run.report, 0, sizeof run.report);
     run.n_ids = 0;
     run.generation.n_draft = MTP_DRAFT_AUTO;
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     json_t *report = load();
     json_t *timing = json_object_get(report, "timing");
     assert_true(json_is_null(json_object_get(report, "profile")));
@@ -458,12 +458,12 @@ static void an_older_report_is_replaced_through_links_with_its_name(void **state
     char link_path[128];
     begin();
     snprintf(link_path, sizeof link_path, "%s/link", folder);
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     assert_int_equal(symlink("report.json", link_path), 0);
     options.report_path = link_path;
     run.n_ids = 1;
     assert_int_equal(mtpgen_check_output(link_path, &error), MTP_OK);
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_OK);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_OK);
     struct stat status;
     assert_int_equal(lstat(link_path, &status), 0);
     assert_true(S_ISLNK(status.st_mode));
@@ -482,7 +482,7 @@ static void a_file_that_cannot_be_written_is_one_sentence_and_leaves_nothing(voi
     for (size_t i = 0; i < 4; i++) {
         options.report_path = bad[i] != NULL ? bad[i] : folder;
         memset(&error, 0, sizeof error);
-        assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_ERR_IO);
+        assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_ERR_IO);
         assert_int_equal(error.status, MTP_ERR_IO);
         has(error.message, options.report_path);
         if (i > 0)
@@ -505,7 +505,7 @@ static void trying_a_file_leaves_it_as_it_was(void **state)
     fclose(file);
     assert_int_equal(mtpgen_check_output(path, &error), MTP_ERR_USAGE);
     has(error.message, "is a model");
-    assert_int_equal(mtpgen_json_save(&run, MTP_OK, &error), MTP_ERR_USAGE);
+    assert_int_equal(mtpgen_report_save(&run, MTP_OK, &error), MTP_ERR_USAGE);
     char text[32] = "";
     file = fopen(path, "r");
     assert_non_null(fgets(text, sizeof text, file));

@@ -312,6 +312,110 @@ static void a_text_that_repeats_itself_is_drafted_from_itself(void **state)
     mtp_model_close(model);
 }
 
+/* Adds a step to sums that must become the session's. */
+static void add_outcome(struct mtp_draft_stats *sum, const struct mtp_step_outcome *o)
+{
+    const struct mtp_step_record *step = &o->step;
+    struct mtp_source_stats *source = &sum->by_source[o->source];
+    assert_true(step->n_accepted <= o->n_compared && o->n_compared <= step->n_drafts);
+    assert_true(step->n_tokens == step->n_accepted + 1);
+    assert_memory_equal(step->drafts, step->tokens + 1, step->n_accepted * sizeof *step->drafts);
+    sum->tokens += step->n_tokens;
+    sum->steps += o->counted;
+    sum->drafted += step->n_drafts;
+    sum->accepted += step->n_accepted;
+    sum->histogram[step->n_accepted] += o->counted;
+    sum->width_steps[step->n_drafts] += o->counted;
+    source->steps += step->n_drafts > 0;
+    for (uint32_t i = 0; i < o->n_compared; i++)
+        source->compared_at[i]++;
+}
+
+static void same_sums(const struct mtp_draft_stats *sum, const struct mtp_draft_stats *stats)
+{
+    assert_int_equal(sum->steps, stats->steps);
+    assert_int_equal(sum->tokens, stats->tokens);
+    assert_int_equal(sum->drafted, stats->drafted);
+    assert_int_equal(sum->accepted, stats->accepted);
+    assert_memory_equal(sum->histogram, stats->histogram, sizeof sum->histogram);
+    assert_memory_equal(sum->width_steps, stats->width_steps, sizeof sum->width_steps);
+    for (int i = 0; i < MTP_DRAFT_SOURCES; i++) {
+        assert_int_equal(sum->by_source[i].steps, stats->by_source[i].steps);
+        assert_memory_equal(sum->by_source[i].compared_at, stats->by_source[i].compared_at,
+                            sizeof sum->by_source[i].compared_at);
+    }
+}
+
+static bool go_on_until(void *user, int32_t id, uint32_t position)
+{
+    (void)id, (void)position;
+    return --*(uint32_t *)user > 0;
+}
+
+/* Both sources, ends at every place of a step, rejected drafts. */
+static void the_outcomes_of_steps_add_up_to_the_statistics(void **state)
+{
+    (void)state;
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t prompt[32];
+    size_t n = prompt_of(model, prompt);
+    const struct mtp_session_options options = {.n_ctx = 512, .draft = true};
+    struct mtp_step_outcome outcome, before;
+    for (uint32_t most = 150; most < 158; most++) {
+        const struct mtp_generation generation = {greedy, 4, 0, ngrams | 1u << MTP_DRAFT_HEAD};
+        mtp_session *session = fixture_session(model, &options, 1);
+        struct mtp_draft_stats sum = {0}, stats;
+        uint32_t left = most, n_rejected = 0;
+        assert_int_equal(mtp_session_append(session, prompt, n, NULL), MTP_OK);
+        mtp_session_get_last_step(session, &outcome);
+        assert_true(!outcome.counted && outcome.step.n_tokens == 0);
+        while (left > 0) {
+            before = outcome;
+            assert_int_equal(mtp_session_step(session, &generation, go_on_until, &left, NULL), MTP_OK);
+            mtp_session_get_last_step(session, &outcome);
+            add_outcome(&sum, &outcome);
+            if (before.n_compared > before.step.n_accepted) { /* what was drawn in its place */
+                assert_int_not_equal(before.step.drafts[before.step.n_accepted], outcome.step.tokens[0]);
+                n_rejected++;
+            }
+        }
+        mtp_session_get_draft_stats(session, &stats);
+        same_sums(&sum, &stats);
+        assert_true(n_rejected > 3 && stats.by_source[MTP_DRAFT_NGRAM].steps > 0);
+        mtp_session_close(session);
+    }
+    mtp_model_close(model);
+}
+
+static void bytes_of_tokens_are_those_of_the_text(void **state)
+{
+    (void)state;
+    static const char text[] = "caf\xc3\xa9 <|im_end|>";
+    mtp_model *model = fixture_model(REFERENCE_MODEL);
+    int32_t *ids = NULL;
+    size_t n = 0, length, n_joined = 0;
+    char joined[64];
+    bool control = false;
+    assert_int_equal(mtp_tokenize(model, text, strlen(text), MTP_TEXT_SPECIAL, &ids, &n, NULL), MTP_OK);
+    for (size_t i = 0; i < n; i++) {
+        assert_false(control);
+        const char *bytes = mtp_token_bytes(model, ids[i], &length, &control);
+        assert_true(n_joined + length <= sizeof joined);
+        memcpy(joined + n_joined, bytes, length);
+        n_joined += length;
+    }
+    assert_true(control); /* the last one, which gives its own text */
+    assert_int_equal(n_joined, strlen(text));
+    assert_memory_equal(joined, text, n_joined);
+    length = 1;
+    assert_null(mtp_token_bytes(model, -1, &length, &control));
+    assert_int_equal(length, 0);
+    assert_false(control);
+    assert_null(mtp_token_bytes(model, (int32_t)model->hparams.n_vocab, &length, NULL));
+    free(ids);
+    mtp_model_close(model);
+}
+
 static void a_model_without_a_head_drafts_from_the_text(void **state)
 {
     (void)state;
@@ -402,6 +506,8 @@ int main(void)
         cmocka_unit_test(drafts_without_a_block_are_plain_steps),
         cmocka_unit_test(a_companion_drafts_as_the_whole_file_does),
         cmocka_unit_test(a_text_that_repeats_itself_is_drafted_from_itself),
+        cmocka_unit_test(the_outcomes_of_steps_add_up_to_the_statistics),
+        cmocka_unit_test(bytes_of_tokens_are_those_of_the_text),
         cmocka_unit_test(a_model_without_a_head_drafts_from_the_text),
         cmocka_unit_test(passes_timed_at_the_start_leave_no_trace),
         cmocka_unit_test(a_checkpoint_takes_the_text_back_too),

@@ -26,6 +26,8 @@ struct step {
     const float *rows[MAX_STEP_ROWS]; /* logits that record.tokens were drawn from */
     bool stopped;                     /* fn ended the run at the last token given */
     uint32_t n_given_drafts;
+    bool counted;                     /* in the session's statistics... */
+    uint32_t n_compared;              /* ...with so many drafts compared */
     struct draft_choice choice;
     int32_t foretold[MTP_MAX_DRAFT]; /* n-gram drafts */
     uint32_t n_foretold;
@@ -231,10 +233,13 @@ static void count(struct step *step)
         stats->accepted_at[i]++;
         source->accepted_at[i]++;
     }
-    for (uint32_t i = 0; i < record->n_drafts && i < record->n_accepted + !step->stopped; i++) {
+    uint32_t judged = record->n_accepted + !step->stopped;
+    step->n_compared = judged < record->n_drafts ? judged : record->n_drafts;
+    for (uint32_t i = 0; i < step->n_compared; i++) {
         stats->compared_at[i]++;
         source->compared_at[i]++;
     }
+    step->counted = true;
     stats->histogram[record->n_accepted]++;
     stats->width_steps[record->n_drafts]++;
 }
@@ -360,6 +365,14 @@ static void observe(const struct step *step)
         s->on_step(s->on_step_user, &step->record, step->rows);
 }
 
+static void remember(const struct step *step)
+{
+    struct mtp_step_outcome *last = &step->s->last_step;
+    *last = (struct mtp_step_outcome){step->record, step->counted, step->n_compared, step->choice.source};
+    if (!step->counted)
+        last->step.n_drafts = 0;
+}
+
 /* The row that the first token is drawn from is overwritten by the pass: observers get a copy. */
 static enum mtp_status keep_first_row(struct step *step)
 {
@@ -404,6 +417,7 @@ enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generati
     struct step step = {.s = session, .generation = generation, .fn = fn, .user = user, .error = error};
     int outer = profile_enter(session->profile, MTP_PROFILE_STEPS);
     enum mtp_status status = take_step(&step);
+    remember(&step);
     profile_enter(session->profile, outer);
     return status;
 }
@@ -411,6 +425,11 @@ enum mtp_status mtp_session_step(mtp_session *session, const struct mtp_generati
 void mtp_session_get_draft_stats(const mtp_session *session, struct mtp_draft_stats *stats)
 {
     *stats = session->stats;
+}
+
+void mtp_session_get_last_step(const mtp_session *session, struct mtp_step_outcome *outcome)
+{
+    *outcome = session->last_step;
 }
 
 void mtp_session_get_draft_costs(const mtp_session *session, struct mtp_draft_costs *costs)
