@@ -69,6 +69,7 @@ struct expert_matmul_args {
     const int32_t *order;         /* [n_pairs] */
     const int32_t *start;         /* [n_experts + 1] */
     bool grouped;                 /* read each chosen expert once for all its pairs, or once a pair */
+    const int32_t *experts;       /* [n_pairs] the expert of each pair, or NULL: order and start say it too */
 };
 
 /* Several products that do not depend on each other, in one hand-over to the threads. */

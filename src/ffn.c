@@ -55,6 +55,7 @@ static struct expert_matmul_args expert_args(const mtp_session *session, const s
         .order = work->order,
         .start = work->start,
         .grouped = session->options.moe_mode == MTP_MOE_GROUPED,
+        .experts = work->experts,
     };
 }
 

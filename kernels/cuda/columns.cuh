@@ -15,6 +15,7 @@ struct product {
     float *y;
     size_t y_stride;
     const int32_t *order, *start; /* as in expert_matmul_args; NULL for an ordinary matrix */
+    const int32_t *experts;       /* likewise; NULL too where they are not given */
     int32_t n;                    /* batch rows, or pairs */
     int32_t pairs_per_input;
     int32_t most;                 /* batch rows that share a read of the weights */
@@ -89,6 +90,22 @@ DEVICE void find_expert_of_row(const struct product &p, int32_t slot, struct col
         }
 }
 
+/* The same where the experts of pairs are given: a slot is the pair of its number, and one read says all,
+ * where looking through the experts and their order takes two that wait for each other. */
+template <int COLUMNS>
+DEVICE void find_pair(const struct product &p, uint32_t slot, struct columns<COLUMNS> *shared)
+{
+    if (threadIdx.x == 0) {
+        shared->expert = (uint32_t)p.experts[slot];
+        shared->n = 1;
+    }
+    if (threadIdx.x < COLUMNS) {
+        shared->output[threadIdx.x] = slot;
+        shared->input[threadIdx.x] = slot / (uint32_t)p.pairs_per_input;
+    }
+    __syncthreads();
+}
+
 template <int COLUMNS>
 DEVICE void find_expert(const struct product &p, int32_t slot, struct columns<COLUMNS> *shared)
 {
@@ -115,6 +132,10 @@ DEVICE void find_columns(const struct product &p, uint32_t slot, struct columns<
 {
     const int32_t c = (int32_t)threadIdx.x;
     int32_t n, first;
+    if (p.experts != NULL && p.most == 1) {
+        find_pair(p, slot, shared);
+        return;
+    }
     if (p.start != NULL) {
         if (p.most == 1)
             find_expert_of_row(p, (int32_t)slot, shared);

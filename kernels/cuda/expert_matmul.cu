@@ -22,6 +22,7 @@ struct launch cuda_expert_matmul_of(const struct expert_matmul_args *args)
     launch.sharing = sharing_of(args);
     launch.product.order = args->order;
     launch.product.start = args->start;
+    launch.product.experts = args->experts;
     launch.product.pairs_per_input = args->pairs_per_input;
     return launch;
 }

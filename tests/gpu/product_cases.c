@@ -196,26 +196,29 @@ void make_expert_case(struct product_case *c, uint32_t type, uint32_t n_in, uint
     c->n_inputs = own_inputs ? c->n : n_rows;
     make_inputs(c, &numbers, FILL_RANDOM);
     make_room(c);
-    uint32_t *chosen = memory((size_t)c->n * sizeof *chosen);
+    int32_t *chosen = memory((size_t)c->n * sizeof *chosen);
     int32_t *order = memory((size_t)c->n * sizeof *order),
             *start = memory((n_experts + 1) * sizeof *start);
     for (int32_t p = 0; p < c->n; p++) {
         uint32_t rank = (uint32_t)p % n_used,
-                 first = p % (int32_t)n_used == 0 ? 0 : chosen[p - (int32_t)rank];
+                 first = p % (int32_t)n_used == 0 ? 0 : (uint32_t)chosen[p - (int32_t)rank];
         if (rank == 0) /* every third seed: the lower the number, the more rows */
             first = next_below(&numbers, seed % 3 == 2 ? 1 + next_below(&numbers, n_experts) : n_experts);
-        chosen[p] = (first + rank) % n_experts;
-        answer_row(c, p, chosen[p]);
+        chosen[p] = (int32_t)((first + rank) % n_experts);
+        answer_row(c, p, (uint32_t)chosen[p]);
     }
     for (uint32_t e = 0; e < n_experts; e++) {
         start[e + 1] = start[e];
         for (int32_t p = 0; p < c->n; p++)
-            if (chosen[p] == e)
+            if (chosen[p] == (int32_t)e)
                 order[start[e + 1]++] = p;
     }
     c->order = order;
     c->start = start;
-    free(chosen);
+    if (seed % 2 != 0)
+        c->experts = chosen;
+    else
+        free(chosen);
 }
 
 void free_case(struct product_case *c)
@@ -225,6 +228,7 @@ void free_case(struct product_case *c)
     free((void *)(uintptr_t)c->x);
     free((void *)(uintptr_t)c->order);
     free((void *)(uintptr_t)c->start);
+    free((void *)(uintptr_t)c->experts);
     free(c->wanted);
 }
 

@@ -27,6 +27,7 @@ struct product_case {
     const float *x;
     int32_t n, n_inputs, pairs_per_input; /* n: rows of y */
     const int32_t *order, *start;         /* experts, or NULL */
+    const int32_t *experts;               /* of the pairs; of every other case, NULL of the others */
     float *wanted;                        /* [n][y_stride], the gaps 0x5a bytes */
     size_t y_stride, y_bytes;
 };

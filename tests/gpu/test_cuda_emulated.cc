@@ -159,6 +159,7 @@ static struct product product_of(const struct product_case *c)
                         c->y_stride,
                         c->order,
                         c->start,
+                        c->experts,
                         c->n,
                         c->pairs_per_input,
                         1,

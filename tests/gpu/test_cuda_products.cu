@@ -87,7 +87,7 @@ static void pack(const struct weight *w, const struct room &file, const struct r
 /* The case on the device. */
 struct on_device {
     const struct product_case *c;
-    struct room weights, packed_weights, inputs, order, start, y;
+    struct room weights, packed_weights, inputs, order, start, experts_of_pairs, y;
     struct packed_weight packed;
 
     static size_t input_bytes(const struct product_case *c)
@@ -100,7 +100,8 @@ struct on_device {
           packed_weights(cuda_pack_bytes(&of->w)),
           inputs(input_bytes(of), of->act != NULL ? (const void *)of->act : (const void *)of->x),
           order(of->order != NULL ? 4 * (size_t)of->n : 0, of->order),
-          start(of->start != NULL ? 4 * ((size_t)of->w.n_experts + 1) : 0, of->start), y(of->y_bytes),
+          start(of->start != NULL ? 4 * ((size_t)of->w.n_experts + 1) : 0, of->start),
+          experts_of_pairs(of->experts != NULL ? 4 * (size_t)of->n : 0, of->experts), y(of->y_bytes),
           packed()
     {
         packed.data = packed_weights.bytes > 0 ? packed_weights.at : NULL;
@@ -121,6 +122,10 @@ struct on_device {
     const struct act_block *act() const
     {
         return c->act != NULL ? (const struct act_block *)(const void *)inputs.at : NULL;
+    }
+    const int32_t *experts_or_null() const
+    {
+        return c->experts != NULL ? (const int32_t *)(const void *)experts_of_pairs.at : NULL;
     }
     const float *x() const
     {
@@ -170,7 +175,8 @@ struct on_device {
                                           c->pairs_per_input,
                                           (const int32_t *)(const void *)order.at,
                                           (const int32_t *)(const void *)start.at,
-                                          grouped};
+                                          grouped,
+                                          experts_or_null()};
         must(cuda_launch_expert_matmul(&args, stream), "cuda_launch_expert_matmul");
         compare(c->n, use_packed ? grouped ? "experts, packed, grouped" : "experts, packed, one by one"
                       : grouped  ? "experts, file, grouped"
@@ -325,7 +331,8 @@ static void run_set(const struct set *set, int32_t n, bool grouped)
         expert_args.push_back({d->weight(d->packed.data != NULL), d->x(), d->act(), d->output(),
                                d->c->y_stride, d->c->n, d->c->pairs_per_input,
                                (const int32_t *)(const void *)d->order.at,
-                               (const int32_t *)(const void *)d->start.at, grouped});
+                               (const int32_t *)(const void *)d->start.at, grouped,
+                               d->experts_or_null()});
     const struct room late(matrices[0]->inputs.bytes);
     if (matmul_args[0].x != NULL)
         matmul_args[0].x = (const float *)(const void *)late.at;
