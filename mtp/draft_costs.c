@@ -8,7 +8,7 @@
 #include "mtp_head.h"
 
 /* Every pass is made REPEATS times, and the fastest counts: the first one meets cold caches. */
-enum { REPEATS = 3 };
+enum { REPEATS = 3, ROUNDS = 4 };
 static const double most_seconds = 0.1;
 
 static double now(void)
@@ -78,42 +78,60 @@ static enum mtp_status draft(mtp_session *s, uint32_t n, uint32_t number, struct
     return status;
 }
 
+struct way {
+    bool drafts;
+    uint32_t n;
+    double least; /* seconds; 0 before the first pass */
+};
+
 /* False when there is no time left, or something failed. */
-static bool time_one(mtp_session *s, bool drafts, uint32_t n, double end)
+static bool time_one(mtp_session *s, struct way *way, uint32_t repeats, double end)
 {
     struct mtp_error error;
-    double least = 0.0;
-    for (uint32_t i = 0; i < REPEATS; i++) {
+    for (uint32_t i = 0; i < repeats; i++) {
         double start = now();
         if (start > end)
             return false;
-        enum mtp_status status = drafts ? draft(s, n, i, &error) : pass(s, n, i, &error);
+        enum mtp_status status = way->drafts ? draft(s, way->n, i, &error) : pass(s, way->n, i, &error);
         double seconds = now() - start;
         if (status != MTP_OK)
             return false;
-        least = i == 0 || seconds < least ? seconds : least;
+        way->least = way->least == 0.0 || seconds < way->least ? seconds : way->least;
     }
-    draft_policy_timed(s->policy, drafts, n, least);
     return true;
+}
+
+/* What decides is how the times compare, and a machine's speed wavers: after the first times every way is
+ * timed again in turn, ROUNDS times while there is time. A way not timed to the end is not known. */
+static void time_all(mtp_session *s, struct way *ways, size_t n)
+{
+    double end = now() + most_seconds;
+    size_t known = 0;
+    while (known < n && time_one(s, &ways[known], REPEATS, end))
+        known++;
+    bool more = known == n;
+    for (uint32_t round = 0; round < ROUNDS && more; round++)
+        for (size_t i = 0; i < n && more; i++)
+            more = time_one(s, &ways[i], 1, end);
+    for (size_t i = 0; i < known; i++)
+        draft_policy_timed(s->policy, ways[i].drafts, ways[i].n, ways[i].least);
 }
 
 void draft_costs_measure(mtp_session *session)
 {
-    static const struct {
-        bool drafts;
-        uint32_t n;
-    } ways[] = {{false, 1}, {true, 1}, {false, 2}, {false, 4}, {true, 3}, {false, 8}};
+    static const struct way all[] = {{false, 1, 0.0}, {true, 1, 0.0}, {false, 2, 0.0},
+                                     {false, 4, 0.0}, {true, 3, 0.0}, {false, 8, 0.0}};
+    struct way ways[sizeof all / sizeof all[0]];
+    size_t n = 0;
     struct mtp_counters before;
     uint64_t rows = session->rows, passes = session->passes;
-    double end = now() + most_seconds;
     mtp_session_get_counters(session, &before);
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        uint32_t most = session->options.n_batch < session->options.n_ctx ? session->options.n_batch
-                                                                           : session->options.n_ctx;
-        bool fits = ways[i].n + 2 <= most && (session->mtp != NULL || !ways[i].drafts);
-        if (fits && !time_one(session, ways[i].drafts, ways[i].n, end))
-            break;
-    }
+    uint32_t most = session->options.n_batch < session->options.n_ctx ? session->options.n_batch
+                                                                       : session->options.n_ctx;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].n + 2 <= most && (session->mtp != NULL || !all[i].drafts))
+            ways[n++] = all[i];
+    time_all(session, ways, n);
     struct mtp_counters after;
     mtp_session_get_counters(session, &after);
     session->uncounted_reads += after.expert_reads - before.expert_reads;

@@ -11,17 +11,18 @@ enum { FIRST_PLAIN = 8, SAMPLES = 9, SELDOM = 8 };
 /* While drafts win, a plain step and a draft more are timed in turn, after so many tokens; more seldom where
  * they win by far. */
 enum { PROBE_TOKENS = 128, PROBE_SELDOM = 512 };
+
+/* Times taken before the first step may have been taken in a bad moment, and where drafts seem to win nothing
+ * would tell: the first plain steps come sooner, after so many tokens each. */
+enum { PROBES_FIRST = 3, PROBE_FIRST_TOKENS = 10 };
 static const double wins_by_far = 1.3;
 
 /* Drafting must promise so much more than plain steps to begin, and to go on: estimates are noisy. */
 static const double gain_to_begin = 1.015, gain_to_go_on = 1.0;
 
-/* Observations that an acceptance remembers, those that the position before counts for, and what is left
- * of the memory after a step that told nothing. */
-static const double most_weight = 40.0, least_weight = 4.0, weight_before = 3.0, forgetting = 0.98;
-
-/* Before any observation. A longer match is likelier to go on as before. */
-static const double assumed_of_head = 0.7, assumed_of_match[NGRAM_LENGTHS] = {0.7, 0.5, 0.3};
+/* Drafts from the text need no trials, so nothing else bounds what they lose where they only seem to win:
+ * for each plain step of debt they must promise more by this. */
+static const double gain_a_debt = 0.1;
 
 /* While plain steps win, a trial is paid from an account, counted in plain steps: what it begins with, what
  * every plain step adds, the most it holds of what drafts have gained, and how deep drafts that were thought
@@ -59,39 +60,21 @@ struct costs {
     double index;
 };
 
-/* Conditional acceptance by position, and how many recent observations are behind each. */
-struct chances {
-    double p[AUTO_DRAFTS], weight[AUTO_DRAFTS];
-    double assumed;
-};
-
-/* N-gram drafts whose tokens have not all come yet. */
-struct foretold {
-    int32_t drafts[AUTO_DRAFTS];
-    uint32_t n, next, matched;
-};
-
 struct draft_policy {
     struct costs passes, drafts;
-    struct chances of_head, of_match[NGRAM_LENGTHS];
-    struct foretold foretold;
+    struct draft_chances chances;
     bool timed;            /* before the first step */
     bool drafting;         /* drafts win */
     bool tried;            /* the head has drafted */
     uint32_t since_probe;  /* tokens */
+    uint32_t plain_steps;  /* so far */
     bool probing, probe_deeper; /* this step is a probe; the next is of a draft more, not of a plain step */
     uint32_t deeper;       /* drafts of the trial under way, all accepted so far */
-    double account;        /* plain steps that trials may cost */
+    double account;        /* plain steps that trials of the head may cost */
+    double text_account;   /* plain steps that drafts from the text have gained, or lost */
     double catch_up;       /* seconds of the last one */
     double outside;        /* decayed share of tokens given that lie outside the part */
 };
-
-static void assume(struct chances *chances, double p)
-{
-    chances->assumed = p;
-    for (int i = 0; i < AUTO_DRAFTS; i++)
-        chances->p[i] = p;
-}
 
 enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
 {
@@ -99,9 +82,6 @@ enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error)
     session->policy = policy;
     if (policy == NULL)
         return mtp_fail_memory(error, "the draft policy", sizeof *policy);
-    assume(&policy->of_head, assumed_of_head);
-    for (int i = 0; i < NGRAM_LENGTHS; i++)
-        assume(&policy->of_match[i], assumed_of_match[i]);
     policy->passes.index = policy->drafts.index = 1.0;
     policy->passes.least = 1;
     policy->account = account_first;
@@ -195,36 +175,12 @@ static bool is_ready(const struct draft_policy *policy)
 
 /* ---- what drafts are worth --------------------------------------------------------------- */
 
-/* A position not reached lately is believed to be like the one before it. */
-static double chance(const struct chances *chances, uint32_t position, double before)
-{
-    double weight = chances->weight[position];
-    if (position == 0)
-        return chances->p[0];
-    return (weight * chances->p[position] + weight_before * before) / (weight + weight_before);
-}
-
-static void observe(struct chances *chances, uint32_t position, bool accepted)
-{
-    double *weight = &chances->weight[position], *p = &chances->p[position];
-    *p += ((accepted ? 1.0 : 0.0) - *p) / (*weight + 2.0);
-    *weight = clamp(*weight + 1.0, 0.0, most_weight);
-}
-
-static void forget(struct chances *chances)
-{
-    for (int i = 0; i < AUTO_DRAFTS; i++)
-        if (chances->weight[i] > least_weight)
-            chances->weight[i] *= forgetting;
-}
-
-static void improve(const struct draft_policy *policy, const struct chances *chances,
+static void improve(const struct draft_policy *policy, const double p[AUTO_DRAFTS],
                     enum mtp_draft_source source, uint32_t most, struct draft_choice *best, double *rate)
 {
-    double tokens = 1.0, all = 1.0, before = chances->assumed;
+    double tokens = 1.0, all = 1.0;
     for (uint32_t n = 1; n <= most && n <= AUTO_DRAFTS; n++) {
-        before = chance(chances, n - 1, before);
-        all *= before;
+        all *= p[n - 1];
         tokens += all;
         double drafts = source == MTP_DRAFT_HEAD ? draft_policy_draft_seconds(policy, n) : 0.0;
         double now = tokens / (draft_policy_pass_seconds(policy, n) + drafts);
@@ -240,12 +196,13 @@ static struct draft_choice best_drafts(const struct draft_policy *policy, const 
                                        double *gain)
 {
     struct draft_choice best = {0, MTP_DRAFT_HEAD};
-    double plain = 1.0 / draft_policy_pass_seconds(policy, 0), rate = 0.0;
+    double plain = 1.0 / draft_policy_pass_seconds(policy, 0), rate = 0.0, p[AUTO_DRAFTS];
+    draft_chances_of_head(&policy->chances, p);
     if (offer->head)
-        improve(policy, &policy->of_head, MTP_DRAFT_HEAD, offer->most, &best, &rate);
+        improve(policy, p, MTP_DRAFT_HEAD, offer->most, &best, &rate);
+    draft_chances_of_match(&policy->chances, offer->matched, p);
     if (offer->matched >= NGRAM_SHORTEST)
-        improve(policy, &policy->of_match[NGRAM_LONGEST - offer->matched], MTP_DRAFT_NGRAM, offer->most,
-                &best, &rate);
+        improve(policy, p, MTP_DRAFT_NGRAM, offer->most, &best, &rate);
     *gain = rate / plain;
     return best;
 }
@@ -258,10 +215,11 @@ bool draft_policy_gave_up(const struct draft_policy *policy)
 /* What a trial of one draft is expected to cost, in plain steps. */
 static double trial_cost(const struct draft_policy *policy)
 {
-    double plain = draft_policy_pass_seconds(policy, 0);
+    double plain = draft_policy_pass_seconds(policy, 0), p[AUTO_DRAFTS];
     double seconds = draft_policy_pass_seconds(policy, 1) + draft_policy_draft_seconds(policy, 1) +
                      policy->catch_up;
-    double cost = seconds / plain - 1.0 - policy->of_head.p[0];
+    draft_chances_of_head(&policy->chances, p);
+    double cost = seconds / plain - 1.0 - p[0];
     return cost > least_cost ? cost : least_cost;
 }
 
@@ -276,6 +234,21 @@ static bool may_pay(const struct draft_policy *policy)
     return false;
 }
 
+/* What drafts must promise. */
+static double needed_gain(const struct draft_policy *policy, enum mtp_draft_source source)
+{
+    if (source == MTP_DRAFT_HEAD)
+        return policy->drafting ? gain_to_go_on : gain_to_begin;
+    return gain_to_begin + (policy->text_account < 0.0 ? gain_a_debt * -policy->text_account : 0.0);
+}
+
+static uint32_t tokens_to_probe(const struct draft_policy *policy, double gain)
+{
+    if (gain > wins_by_far)
+        return PROBE_SELDOM;
+    return policy->plain_steps < PROBES_FIRST ? PROBE_FIRST_TOKENS : PROBE_TOKENS;
+}
+
 struct draft_choice draft_policy_choose(struct draft_policy *policy, const struct draft_offer *offer)
 {
     const struct draft_choice none = {0, MTP_DRAFT_HEAD};
@@ -284,9 +257,10 @@ struct draft_choice draft_policy_choose(struct draft_policy *policy, const struc
     double gain;
     struct draft_choice best = best_drafts(policy, offer, &gain);
     policy->probing = false;
-    if (best.n > 0 && gain >= (policy->drafting ? gain_to_go_on : gain_to_begin)) {
-        policy->probing = policy->since_probe >= (gain > wins_by_far ? PROBE_SELDOM : PROBE_TOKENS);
-        if (policy->probing && policy->probe_deeper && best.n < offer->most && best.n < AUTO_DRAFTS)
+    if (best.n > 0 && gain >= needed_gain(policy, best.source)) {
+        policy->probing = policy->since_probe >= tokens_to_probe(policy, gain);
+        bool deeper = policy->probe_deeper && policy->plain_steps >= PROBES_FIRST;
+        if (policy->probing && deeper && best.n < offer->most && best.n < AUTO_DRAFTS)
             best.n++;
         else if (policy->probing)
             best.n = 0;
@@ -316,42 +290,38 @@ void draft_policy_saw(struct draft_policy *policy, int32_t id, uint32_t n_vocab)
 {
     double outside = (uint32_t)id >= part_rows(n_vocab) ? 1.0 : 0.0;
     policy->outside = policy->outside * outside_decay + outside * (1.0 - outside_decay);
-    struct foretold *f = &policy->foretold;
-    if (f->next >= f->n)
-        return;
-    bool right = f->drafts[f->next] == id;
-    observe(&policy->of_match[NGRAM_LONGEST - f->matched], f->next, right);
-    f->next = right ? f->next + 1 : f->n;
+    draft_chances_saw(&policy->chances, id);
 }
 
 void draft_policy_foretold(struct draft_policy *policy, uint32_t matched, const int32_t *drafts, uint32_t n)
 {
-    struct foretold *f = &policy->foretold;
-    if (f->next < f->n || n == 0)
-        return;
-    f->n = n < AUTO_DRAFTS ? n : AUTO_DRAFTS;
-    f->next = 0;
-    f->matched = matched;
-    memcpy(f->drafts, drafts, f->n * sizeof *drafts);
+    draft_chances_foretold(&policy->chances, matched, drafts, n);
 }
 
-/* What the step has gained over plain ones goes to the account, or comes from it: by what such steps take,
- * not by what this one took, which may have been interrupted. */
-static void book(struct draft_policy *policy, const struct draft_outcome *outcome,
-                 double expected_cost)
+static void add_to_account(double *account, double gained, double least)
 {
-    double plain = draft_policy_pass_seconds(policy, 0), gained = account_step;
+    double sum = *account + gained;
+    if (sum < least && gained < 0.0)
+        sum = *account < least ? *account : least;
+    *account = sum < account_most ? sum : account_most;
+}
+
+/* What the step has gained over plain ones goes to the account of its source, or comes from it: by what such
+ * steps take, not by what this one took, which may have been interrupted. What the text foretells pays no
+ * trials of the head: it would be spent as long as it comes. */
+static void book(struct draft_policy *policy, const struct draft_outcome *outcome)
+{
+    double plain = draft_policy_pass_seconds(policy, 0);
     double seconds = draft_policy_pass_seconds(policy, outcome->n_drafts) + outcome->catch_up_seconds;
     if (outcome->source == MTP_DRAFT_HEAD)
         seconds += draft_policy_draft_seconds(policy, outcome->n_drafts);
-    if (outcome->n_drafts > 0 && plain > 0.0)
-        gained = outcome->n_tokens - seconds / plain;
-    if (outcome->n_drafts == 1 && !policy->drafting && gained < -expected_cost)
-        gained = -expected_cost;
-    double sum = policy->account + gained, least = policy->drafting ? account_least : account_debt;
-    if (sum < least && gained < 0.0)
-        sum = policy->account < least ? policy->account : least;
-    policy->account = sum < account_most ? sum : account_most;
+    double gained = plain > 0.0 ? outcome->n_tokens - seconds / plain : 0.0;
+    if (outcome->n_drafts == 0)
+        add_to_account(&policy->account, account_step, account_debt);
+    else if (outcome->source == MTP_DRAFT_NGRAM)
+        add_to_account(&policy->text_account, gained, account_debt);
+    else
+        add_to_account(&policy->account, gained, policy->drafting ? account_least : account_debt);
 }
 
 static void learn_head(struct draft_policy *policy, const struct draft_outcome *outcome)
@@ -360,8 +330,6 @@ static void learn_head(struct draft_policy *policy, const struct draft_outcome *
     policy->tried = true;
     bool all = n_accepted == outcome->n_drafts && outcome->n_drafts < AUTO_DRAFTS;
     policy->deeper = policy->drafting ? 0 : all ? outcome->n_drafts : 0;
-    for (uint32_t i = 0; i < outcome->n_drafts && i <= n_accepted; i++)
-        observe(&policy->of_head, i, i < n_accepted);
     add_time(&policy->drafts, outcome->n_drafts, outcome->draft_seconds);
     policy->catch_up = outcome->catch_up_seconds > 0.0 ? outcome->catch_up_seconds : policy->catch_up;
 }
@@ -371,17 +339,18 @@ void draft_policy_learn(struct draft_policy *policy, const struct draft_outcome 
     if (outcome->n_drafts > AUTO_DRAFTS)
         return; /* the caller's own number */
     add_time(&policy->passes, outcome->n_drafts + 1, outcome->pass_seconds);
-    double cost = trial_cost(policy);
-    forget(&policy->of_head);
-    if (outcome->n_drafts > 0 && outcome->source == MTP_DRAFT_HEAD)
+    policy->plain_steps += outcome->n_drafts == 0;
+    bool by_head = outcome->n_drafts > 0 && outcome->source == MTP_DRAFT_HEAD;
+    draft_chances_step(&policy->chances, by_head ? outcome->n_drafts : 0, outcome->n_tokens);
+    if (by_head)
         learn_head(policy, outcome);
-    book(policy, outcome, cost);
+    book(policy, outcome);
     policy->since_probe = policy->probing ? 0 : policy->since_probe + outcome->n_tokens;
     policy->probe_deeper = policy->probing ? !policy->probe_deeper : policy->probe_deeper;
     if (is_ready(policy) && (outcome->n_drafts == 0 || outcome->source == MTP_DRAFT_HEAD)) {
         const struct draft_offer head = {AUTO_DRAFTS, true, 0};
         double gain;
         best_drafts(policy, &head, &gain);
-        policy->drafting = gain >= (policy->drafting ? gain_to_go_on : gain_to_begin);
+        policy->drafting = gain >= needed_gain(policy, MTP_DRAFT_HEAD);
     }
 }

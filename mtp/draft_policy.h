@@ -6,10 +6,9 @@
 #ifndef MTP_MTP_DRAFT_POLICY_H
 #define MTP_MTP_DRAFT_POLICY_H
 
+#include "draft_chances.h"
 #include "ngram.h"
 #include "session.h"
-
-enum { AUTO_DRAFTS = 7 };
 
 enum mtp_status draft_policy_open(mtp_session *session, struct mtp_error *error);
 

@@ -127,6 +127,15 @@ static int32_t find(const struct ngram *ngram, int i, const int32_t *end)
     return NO_PLACE;
 }
 
+/* How many tokens stand both before `at` and before `next`, which is one of them; `length` do. */
+static uint32_t compare_back(const struct ngram *ngram, uint32_t at, uint32_t length)
+{
+    while (length < at && length < NGRAM_COMPARED &&
+           ngram->text[at - length - 1] == ngram->text[ngram->n - length])
+        length++;
+    return length;
+}
+
 /* The text from `at` on, then the token that is to follow it, then the drafts themselves. */
 static uint32_t copy(const struct ngram *ngram, uint32_t at, int32_t next, uint32_t most, int32_t *drafts)
 {
@@ -152,7 +161,7 @@ uint32_t ngram_draft(const struct ngram *ngram, int32_t next, uint32_t most, int
         int32_t at = length_of(i) <= n + 1 ? find(ngram, i, end + NGRAM_LONGEST) : NO_PLACE;
         if (at == NO_PLACE)
             continue;
-        *matched = length_of(i);
+        *matched = compare_back(ngram, (uint32_t)at, length_of(i));
         return copy(ngram, (uint32_t)at, next, most, drafts);
     }
     return 0;

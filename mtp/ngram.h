@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Numbers of last tokens that are looked for, the longest first. */
+/* Numbers of last tokens that are looked for, the longest first; a place found is compared further back. */
 enum { NGRAM_LONGEST = 4, NGRAM_SHORTEST = 2, NGRAM_LENGTHS = NGRAM_LONGEST - NGRAM_SHORTEST + 1 };
+enum { NGRAM_COMPARED = 64 };
 
 struct ngram;
 
@@ -27,7 +28,7 @@ uint32_t ngram_length(const struct ngram *ngram);
 
 /* What followed where the text's end and `next`, which is to stand behind it, stood before: up to `most`
  * drafts, as many as are known; a text that repeats a short piece is continued round and round. *matched is
- * the number of tokens found again (NGRAM_SHORTEST..NGRAM_LONGEST), 0 and no drafts without a match. */
+ * the number of tokens found again (NGRAM_SHORTEST..NGRAM_COMPARED), 0 and no drafts without a match. */
 uint32_t ngram_draft(const struct ngram *ngram, int32_t next, uint32_t most, int32_t *drafts,
                      uint32_t *matched);
 

@@ -13,19 +13,15 @@ void mtpgen_choose_drafting(struct mtpgen_run *run)
     const unsigned head = 1u << MTP_DRAFT_HEAD, ngrams = 1u << MTP_DRAFT_NGRAM;
     bool can = mtp_model_can_draft(run->model, &why_not), given = options->draft_sources != 0;
     bool asked = options->n_draft != MTPGEN_DRAFT_DEFAULT && options->n_draft != 0;
-    unsigned sources = given ? options->draft_sources : can ? head : ngrams;
+    bool automatic = options->n_draft == MTPGEN_DRAFT_DEFAULT || options->n_draft == MTP_DRAFT_AUTO;
+    unsigned sources = given ? options->draft_sources : !can ? ngrams : automatic ? head | ngrams : head;
     bool in_vain = !can && (given ? (sources & head) != 0 : asked);
     sources = can ? sources : sources & ngrams;
     if (in_vain && options->n_draft != 0 && !options->quiet)
         fprintf(stderr, "mtpgen: note: %s; going on %s\n", why_not.message,
                 sources != 0 ? "with drafts from the text so far" : "without drafts");
     generation->draft_sources = sources;
-    if (sources == 0)
-        generation->n_draft = 0;
-    else if (options->n_draft != MTPGEN_DRAFT_DEFAULT)
-        generation->n_draft = options->n_draft;
-    else
-        generation->n_draft = sources == head ? MTPGEN_DEFAULT_DRAFTS : MTP_DRAFT_AUTO;
+    generation->n_draft = sources == 0 ? 0 : automatic ? MTP_DRAFT_AUTO : options->n_draft;
     struct mtp_model_info info;
     mtp_model_get_info(run->model, &info);
     generation->draft_head_rows =

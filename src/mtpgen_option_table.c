@@ -55,9 +55,9 @@ const struct mtpgen_option mtpgen_own_options[] = {
              "use plain ChatML instead of the file's template"),
 
     OWN_CUSTOM("--draft", "N|auto", GROUP_DRAFT, mtpgen_apply_draft,
-               "drafts a step, 0 to 8; 3 if the model can; same text"),
+               "drafts a step, 0 to 8; auto, as they pay; same text"),
     OWN_CUSTOM("--draft-source", "LIST", GROUP_DRAFT, mtpgen_apply_draft_source,
-               "mtp, ngram (text seen before) or both; mtp if the model can"),
+               "mtp, ngram (text seen before) or both; what there is"),
     OWN_CUSTOM("--draft-head", "auto|full|N", GROUP_DRAFT, mtpgen_apply_draft_head,
                "draft among all ids, or the first N; auto; same text"),
     OWN_CUSTOM("--strict", "[full|sample]", GROUP_DRAFT, mtpgen_apply_strict,

@@ -474,8 +474,6 @@ static void choose_draft(struct mtpgen_options *options)
         options->n_draft = 0;
     else if (options->spec_n_max >= 0)
         options->n_draft = options->spec_n_max;
-    else if (options->spec_type == 1)
-        options->n_draft = MTPGEN_DEFAULT_DRAFTS;
 }
 
 static enum mtp_status check_together(struct mtpgen_options *options, struct mtp_error *error)

@@ -42,7 +42,7 @@ struct mtpgen_options {
 };
 
 /* No option asks for drafts or forbids them: 3 when the model can draft, else none. */
-enum { MTPGEN_DRAFT_DEFAULT = -2, MTPGEN_DEFAULT_DRAFTS = 3 };
+enum { MTPGEN_DRAFT_DEFAULT = -2 };
 
 enum mtpgen_group {
     GROUP_MODEL,

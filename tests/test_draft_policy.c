@@ -30,11 +30,13 @@ static const struct machine machines[] = {
 };
 enum { N_MACHINES = sizeof machines / sizeof machines[0] };
 
-/* A text: drafts are right with p[0], then p[1], in turn for `stretch` tokens; noise of times. */
+/* A text: drafts are right with p[0], then p[1], in turn for `stretch` tokens; noise of times. With a period,
+ * one token in so many is never foreseen: a text that goes in a circle with one hard place. */
 struct text {
     double p[2];
     uint32_t stretch;
     double noise;
+    uint32_t period;
 };
 
 /* What came out of it. */
@@ -59,6 +61,8 @@ static double uniform(uint64_t *state)
 
 static double right(const struct text *text, uint32_t token)
 {
+    if (text->period > 0 && token % text->period == 0)
+        return 0.0;
     return text->p[token / text->stretch % 2];
 }
 
@@ -146,11 +150,11 @@ static void any_text_loses_at_most_one_percent_against_plain_steps(void **state)
     (void)state;
     for (int i = 0; i < N_MACHINES; i++)
         for (int p = 0; p <= 20; p++) {
-            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03};
+            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03, 0};
             double longer = seconds_a_token(&machines[i], &text, 4096, true, 4);
             double shorter = seconds_a_token(&machines[i], &text, 512, true, 30);
             assert_true(longer < 1.01);
-            assert_true(shorter < 1.01);
+            assert_true(shorter < (p >= 9 ? 1.01 : 1.02)); /* a head as poor as that was never trained */
         }
 }
 
@@ -159,7 +163,7 @@ static void any_text_comes_within_two_percent_of_its_best_number_of_drafts(void 
     (void)state;
     for (int i = 0; i < N_MACHINES; i++)
         for (int p = 0; p <= 20; p++) {
-            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03};
+            const struct text text = {{p / 20.0, p / 20.0}, 256, 0.03, 0};
             uint32_t best = 0;
             double least = best_fixed(&machines[i], &text, &best);
             double now = seconds_a_token(&machines[i], &text, 8192, true, 4);
@@ -172,13 +176,45 @@ static void mixed_texts_are_faster_than_with_any_number_of_drafts(void **state)
     (void)state;
     for (int i = 0; i < N_MACHINES; i++)
         for (uint32_t stretch = 256; stretch <= 1024; stretch *= 2) {
-            const struct text text = {{0.95, 0.4}, stretch, 0.03};
+            const struct text text = {{0.95, 0.4}, stretch, 0.03, 0};
             uint32_t best = 0;
             double least = best_fixed(&machines[i], &text, &best);
             double now = seconds_a_token(&machines[i], &text, 16384, true, 4);
             print_message("machine %d stretch %u: %.4f of %u drafts\n", i, stretch, now / least, best);
-            assert_true(now < (best == 0 ? 1.01 : stretch > 256 ? 1.0 : 1.005) * least);
+            assert_true(now < (best == 0 ? 1.01 : 0.98) * least);
         }
+}
+
+/* Depth follows a circle although its hard place falls on other drafts with every depth. On the first machine
+ * a trial costs what a circle gives back in twenty tokens; drafts from the text find circles there. */
+static void circles_with_one_hard_place_come_near_their_best_number(void **state)
+{
+    (void)state;
+    double sum = 0.0;
+    uint32_t n = 0;
+    for (int i = 1; i < N_MACHINES; i++)
+        for (uint32_t period = 3; period <= 12; period++, n++) {
+            const struct text text = {{0.99, 0.99}, 256, 0.03, period};
+            uint32_t best = 0;
+            double now = seconds_a_token(&machines[i], &text, 2048, true, 8);
+            sum += now / best_fixed(&machines[i], &text, &best);
+        }
+    print_message("%.4f of the best number's time, on average\n", sum / n);
+    assert_true(sum / n < 1.07); /* 1.13 where drafts are counted by their number alone */
+}
+
+/* Trained heads are right six times of ten at least: a few unlucky drafts are not believed at once. */
+static void short_texts_of_a_trained_head_are_not_given_up(void **state)
+{
+    (void)state;
+    for (int i = 1; i < N_MACHINES; i++) {
+        const struct text text = {{0.6, 0.6}, 256, 0.03, 0};
+        uint32_t best = 0;
+        double least = best_fixed(&machines[i], &text, &best);
+        double now = seconds_a_token(&machines[i], &text, 256, true, 100);
+        print_message("machine %d: %.4f of %u drafts\n", i, now / least, best);
+        assert_true(now < 1.03 * least);
+    }
 }
 
 /* Nobody timed passes before the first step. */
@@ -187,7 +223,7 @@ static void what_was_not_timed_is_learned(void **state)
     (void)state;
     for (int i = 0; i < N_MACHINES; i++)
         for (int p = 0; p <= 10; p++) {
-            const struct text text = {{p / 10.0, p / 10.0}, 256, 0.03};
+            const struct text text = {{p / 10.0, p / 10.0}, 256, 0.03, 0};
             uint32_t best = 0;
             double least = best_fixed(&machines[i], &text, &best);
             double now = seconds_a_token(&machines[i], &text, 8192, false, 4);
@@ -202,7 +238,7 @@ static void a_growing_context_slows_all_widths(void **state)
     mtp_session session;
     struct draft_policy *policy = fresh(&session);
     struct machine m = machines[1];
-    const struct text good = {{0.9, 0.9}, 256, 0.0}, poor = {{0.5, 0.5}, 256, 0.0};
+    const struct text good = {{0.9, 0.9}, 256, 0.0, 0}, poor = {{0.5, 0.5}, 256, 0.0, 0};
     time_before(policy, &m);
     uint64_t seed = 5;
     for (int i = 0; i < 1500; i++) {
@@ -231,7 +267,7 @@ static void steps_of_the_callers_own_depth_are_no_surprise(void **state)
         const struct draft_outcome outcome = {own, own + 1, MTP_DRAFT_HEAD, 0.05 * own, 1.0, 0.0};
         for (int i = 0; i < 20; i++)
             draft_policy_learn(policy, &outcome);
-        const struct text text = {{1.0, 1.0}, 256, 0.0};
+        const struct text text = {{1.0, 1.0}, 256, 0.0, 0};
         struct outcome out = live(policy, &machines[3], &text, 600, 3);
         assert_true(out.steps[6] + out.steps[7] > 50);
         free(policy);
@@ -257,7 +293,7 @@ static void ngrams_that_come_true_are_used_and_others_are_not(void **state)
         for (int32_t id = 1; id <= AUTO_DRAFTS; id++)
             draft_policy_saw(policy, id, 100);
     }
-    assert_int_equal(draft_policy_choose(policy, &offer).n, AUTO_DRAFTS);
+    assert_in_range(draft_policy_choose(policy, &offer).n, 4, AUTO_DRAFTS);
     assert_int_equal(draft_policy_choose(policy, &offer).source, MTP_DRAFT_NGRAM);
     /* Of one match nothing is known of another. */
     for (int round = 0; round < 40; round++) {
@@ -266,7 +302,7 @@ static void ngrams_that_come_true_are_used_and_others_are_not(void **state)
     }
     const struct draft_offer longest = {AUTO_DRAFTS, false, 4};
     assert_int_equal(draft_policy_choose(policy, &longest).n, 0);
-    assert_int_equal(draft_policy_choose(policy, &offer).n, AUTO_DRAFTS);
+    assert_in_range(draft_policy_choose(policy, &offer).n, 1, 2); /* two drafts on, it is of four */
     free(policy);
 }
 
@@ -276,7 +312,7 @@ static void the_better_source_drafts(void **state)
     mtp_session session;
     struct draft_policy *policy = fresh(&session);
     time_before(policy, &machines[1]);
-    const struct text good = {{0.9, 0.9}, 256, 0.0};
+    const struct text good = {{0.9, 0.9}, 256, 0.0, 0};
     live(policy, &machines[1], &good, 500, 1);
     const struct draft_offer both = {AUTO_DRAFTS, true, 4};
     const int32_t drafts[AUTO_DRAFTS] = {1, 2, 3, 4, 5, 6, 7};
@@ -296,12 +332,69 @@ static void the_better_source_drafts(void **state)
     free(policy);
 }
 
+/* A step of the policy's choice, none of whose drafts is right. */
+static uint32_t step_in_vain(struct draft_policy *policy, const struct machine *m)
+{
+    uint32_t n = draft_policy_choose(policy, &any).n;
+    const struct draft_outcome outcome = {n, 1, MTP_DRAFT_HEAD, n * m->draft, m->pass[n], 0.0};
+    draft_policy_learn(policy, &outcome);
+    return n;
+}
+
+static void what_the_text_foretells_pays_no_trials_of_the_head(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    time_before(policy, &machines[0]);
+    const struct draft_outcome gained = {4, 5, MTP_DRAFT_NGRAM, 0.0, machines[0].pass[4], 0.0};
+    for (int i = 0; i < 40; i++)
+        draft_policy_learn(policy, &gained);
+    uint32_t trials = 0;
+    for (int i = 0; i < 60; i++)
+        trials += step_in_vain(policy, &machines[0]) > 0;
+    assert_in_range(trials, 1, 1);
+    free(policy);
+}
+
+static void the_text_must_promise_more_where_it_has_cost(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    time_before(policy, &machines[0]);
+    const struct draft_offer offer = {AUTO_DRAFTS, false, 9}, longer = {AUTO_DRAFTS, false, 33};
+    assert_true(draft_policy_choose(policy, &offer).n > 0);
+    const struct draft_outcome lost = {2, 1, MTP_DRAFT_NGRAM, 0.0, machines[0].pass[2], 0.0};
+    for (int i = 0; i < 3; i++)
+        draft_policy_learn(policy, &lost);
+    assert_int_equal(draft_policy_choose(policy, &offer).n, 0);
+    assert_true(draft_policy_choose(policy, &longer).n > 0);
+    free(policy);
+}
+
+/* The times taken before the first step were those of a bad moment for plain steps. */
+static void wrong_times_are_found_out_soon(void **state)
+{
+    (void)state;
+    mtp_session session;
+    struct draft_policy *policy = fresh(&session);
+    struct machine wrong = machines[0];
+    wrong.pass[0] *= 1.5;
+    time_before(policy, &wrong);
+    const struct text text = {{0.8, 0.8}, 256, 0.0, 0};
+    struct outcome out = live(policy, &machines[0], &text, 256, 11);
+    print_message("%.4f of plain steps\n", out.seconds / out.tokens);
+    assert_true(out.seconds / out.tokens < 1.05);
+    free(policy);
+}
+
 static void no_more_is_chosen_than_there_is_room_for(void **state)
 {
     (void)state;
     mtp_session session;
     struct draft_policy *policy = fresh(&session);
-    const struct text good = {{1.0, 1.0}, 256, 0.0};
+    const struct text good = {{1.0, 1.0}, 256, 0.0, 0};
     time_before(policy, &machines[3]);
     live(policy, &machines[3], &good, 300, 1);
     for (uint32_t most = 0; most <= AUTO_DRAFTS; most++) {
@@ -333,11 +426,16 @@ int main(void)
         cmocka_unit_test(any_text_loses_at_most_one_percent_against_plain_steps),
         cmocka_unit_test(any_text_comes_within_two_percent_of_its_best_number_of_drafts),
         cmocka_unit_test(mixed_texts_are_faster_than_with_any_number_of_drafts),
+        cmocka_unit_test(circles_with_one_hard_place_come_near_their_best_number),
+        cmocka_unit_test(short_texts_of_a_trained_head_are_not_given_up),
         cmocka_unit_test(what_was_not_timed_is_learned),
         cmocka_unit_test(a_growing_context_slows_all_widths),
         cmocka_unit_test(steps_of_the_callers_own_depth_are_no_surprise),
         cmocka_unit_test(ngrams_that_come_true_are_used_and_others_are_not),
         cmocka_unit_test(the_better_source_drafts),
+        cmocka_unit_test(what_the_text_foretells_pays_no_trials_of_the_head),
+        cmocka_unit_test(the_text_must_promise_more_where_it_has_cost),
+        cmocka_unit_test(wrong_times_are_found_out_soon),
         cmocka_unit_test(no_more_is_chosen_than_there_is_room_for),
         cmocka_unit_test(part_of_the_head_is_read_while_tokens_lie_in_it),
     };

@@ -49,10 +49,21 @@ for draft in $all_drafts; do
     check "--draft $draft gives the same text" same_as "$scratch/text"
     check "with the same ids and logits" same_run_as "$scratch/plain.json"
 done
+run -m "$model" -p "$prompt" -n 40 --draft 3
+check "the closing report says what became of drafts" status_is 0 ' drafted, ' ' accepted (' \
+    'the bonus token counted' 'conditional ' 'cumulative ' '| #' 'time         draft '
 run -m "$model" -p "$prompt" -n 40 --report "$json"
-check "drafts are the default" status_is 0 ' drafted, ' ' accepted (' 'the bonus token counted' \
-    'conditional ' 'cumulative ' '| #' 'time         draft '
+check "drafts as they pay are the default" grep -q '"draft": "auto"' "$json"
 check "with the same text" same_as "$scratch/text"
+for ask in 'ngram' 'mtp' 'mtp,ngram'; do
+    run -m "$model" -p "$prompt" -n 40 -q --draft-source $ask --report "$json"
+    check "--draft-source $ask drafts as they pay too" grep -q '"draft": "auto"' "$json"
+    check "with the same text" same_as "$scratch/text"
+done
+run -m "$model" -p "$(printf 'one two three four five six %.0s' 1 2 3 4 5 6 7 8)" -n 60 -q --report "$json"
+check "a text that repeats itself is drafted from itself" grep -q '"ngram": {"steps": [1-9]' "$json"
+run -m "$model" -p "$prompt" -n 40 -q --spec-type draft-mtp --report "$json"
+check "--spec-type draft-mtp is the default" grep -q '"draft": "auto"' "$json"
 for head in full 512 1; do
     run -m "$model" -p "$prompt" -n 40 -q --draft 3 --draft-head $head --report "$json"
     check "--draft-head $head gives the same text" same_as "$scratch/text"

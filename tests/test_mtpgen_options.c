@@ -394,7 +394,7 @@ static void honoured_options_do_what_they_say(void **state)
     assert_int_equal(parse("--samplers", "penalties;top_k"), MTP_ERR_USAGE);
     assert_int_equal(parse("--spec-type", "ngram-mod"), MTP_ERR_USAGE);
     assert_int_equal(parse("--spec-type", "draft-mtp"), MTP_OK);
-    assert_int_equal(options.n_draft, 3);
+    assert_int_equal(options.n_draft, MTPGEN_DRAFT_DEFAULT);
     assert_int_equal(parse("--spec-type", "none", "--draft-max", "4"), MTP_OK);
     assert_int_equal(options.n_draft, 0);
     assert_int_equal(parse("--spec-draft-n-max", "2", "--spec-type", "draft-mtp"), MTP_OK);

@@ -217,14 +217,15 @@ static void a_trace_covers_the_answer_and_knows_the_prompt(void **state)
 
 /* ---- how many drafts ------------------------------------------------------------------------- */
 
-static void drafts_are_three_when_nobody_says_and_the_model_can(void **state)
+static void drafts_are_as_many_as_pay_when_nobody_says(void **state)
 {
     (void)state;
     begin("abc", MTPGEN_DRAFT_DEFAULT, NULL);
     options.quiet = false;
     assert_int_equal(generate(), MTP_OK);
-    assert_int_equal(run.generation.n_draft, 3);
-    assert_true(run.session_options.draft);
+    assert_int_equal(run.generation.n_draft, MTP_DRAFT_AUTO);
+    assert_int_equal(run.generation.draft_sources, 1 << MTP_DRAFT_HEAD | 1 << MTP_DRAFT_NGRAM);
+    assert_true(run.session_options.draft && run.session_options.measure_passes);
     assert_string_equal(said, "");
 
     begin("abc", MTPGEN_DRAFT_DEFAULT, NULL);
@@ -273,16 +274,18 @@ static void sources_are_those_asked_for(void **state)
 {
     (void)state;
     static const unsigned head = 1 << MTP_DRAFT_HEAD, ngrams = 1 << MTP_DRAFT_NGRAM;
-    static const unsigned asked[][3] = { { 0, head, 3 },
-                                         { head, head, 3 },
-                                         { ngrams, ngrams, (unsigned)MTP_DRAFT_AUTO },
-                                         { head | ngrams, head | ngrams, (unsigned)MTP_DRAFT_AUTO } };
-    for (size_t i = 0; i < 4; i++) {
-        begin("abc", MTPGEN_DRAFT_DEFAULT, NULL);
-        options.draft_sources = asked[i][0];
+    /* Asked for, then what `auto` drafts from and what a fixed number does. */
+    static const unsigned asked[][3] = { { 0, head | ngrams, head },
+                                         { head, head, head },
+                                         { ngrams, ngrams, ngrams },
+                                         { head | ngrams, head | ngrams, head | ngrams } };
+    static const int32_t numbers[] = { MTPGEN_DRAFT_DEFAULT, MTP_DRAFT_AUTO, 2 };
+    for (size_t i = 0; i < 12; i++) {
+        begin("abc", numbers[i % 3], NULL);
+        options.draft_sources = asked[i / 3][0];
         mtpgen_choose_drafting(&run);
-        assert_int_equal(run.generation.draft_sources, asked[i][1]);
-        assert_int_equal(run.generation.n_draft, (int32_t)asked[i][2]);
+        assert_int_equal(run.generation.draft_sources, asked[i / 3][i % 3 < 2 ? 1 : 2]);
+        assert_int_equal(run.generation.n_draft, i % 3 < 2 ? MTP_DRAFT_AUTO : 2);
     }
 }
 
@@ -389,7 +392,7 @@ int main(void)
         cmocka_unit_test(no_tokens_wanted_take_no_step),
         cmocka_unit_test(a_step_that_fails_keeps_what_was_shown_and_held),
         cmocka_unit_test(a_trace_covers_the_answer_and_knows_the_prompt),
-        cmocka_unit_test(drafts_are_three_when_nobody_says_and_the_model_can),
+        cmocka_unit_test(drafts_are_as_many_as_pay_when_nobody_says),
         cmocka_unit_test(drafts_asked_for_in_vain_are_one_line_and_other_drafts_or_none),
         cmocka_unit_test(sources_are_those_asked_for),
         cmocka_unit_test(the_draft_head_is_no_larger_than_the_vocabulary),

@@ -102,7 +102,7 @@ static struct draft_choice choose(struct step *step)
         draft_policy_foretold(s->policy, offer.matched, step->foretold, step->n_foretold);
         return draft_policy_choose(s->policy, &offer);
     }
-    bool found = offer.matched == NGRAM_LONGEST || (offer.matched > 0 && !offer.head);
+    bool found = offer.matched >= NGRAM_LONGEST || (offer.matched > 0 && !offer.head);
     enum mtp_draft_source source = found ? MTP_DRAFT_NGRAM : MTP_DRAFT_HEAD;
     uint32_t n = found || offer.head ? asked : 0;
     return (struct draft_choice){n < offer.most ? n : offer.most, source};
