@@ -67,7 +67,7 @@ program bench_kernels 1 'Q4_K' --mb 1 --n-in 512 Q4_K Q5_K
 program bench_kernels 1 'Q8_0' --mb 1 --n-in 512 --threads 2 --isa scalar Q8_0
 program bench_ops 2 'argmax' --rounds 1 $shapes
 program bench_prefill 2 '| 0 | 0 | yes |' --model "$model" --tokens 40 --batches 40,16 --rounds 1
-program bench_draft_policy 8 'experts on a GPU' "$model" 40 0 "$TEST_SRCDIR/bench/prompts/c/1.txt"
+program bench_draft_policy 2 'experts on a GPU' "$model" 40 0 "$TEST_SRCDIR/bench/prompts/c/1.txt"
 program bench_rollback 12 ' of 4 |' 1
 program bench_tokenizer 12 'encode ' 64 1
 suite mtp 3 'equal, 8 tokens'
