@@ -1,7 +1,7 @@
 /* product_tile.cuh - products with weights laid in tiles (tile.cuh), up to W = 1, 2, 4, 8 or 16 batch rows at
  * a time. Eight warps are the eight segments of sixteen weight rows; of rows with fewer super-blocks than
  * segments, the warps share out several sixteens. A warp reads ahead into its own ring of tiles
- * (tile_reader.cuh). Activations are read with every tile or, of two to eight rows, kept in shared memory
+ * (tile_reader.cuh). Activations are read with every tile or, of four and eight rows, kept in shared memory
  * where there is room for them (kept_rows.cuh). */
 #ifndef MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
 #define MTP_KERNELS_CUDA_PRODUCT_TILE_CUH
