@@ -196,7 +196,6 @@ static void run_case(const struct product_case *c, bool ordinary)
             run_tiles<TYPE, 8>(c, t, alone, 1);
             run_tiles<TYPE, 16>(c, t, alone, 1);
             if (!alone) {
-                run_kept<TYPE, 2>(c, t, 3);
                 run_kept<TYPE, 4>(c, t, 1);
                 run_kept<TYPE, 8>(c, t, 2);
             }
