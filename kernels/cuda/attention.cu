@@ -49,7 +49,7 @@ static __device__ void chunk_scores(const struct attention_args *args, const flo
 static __device__ void chunk_weights(float *scores, unsigned n, float *partial)
 {
     float most;
-    float2 weights = weights_of_scores(scores, n, &most);
+    float2 weights = weigh_scores(scores, n, &most);
     float sum = fold64_warp(weights.x, weights.y);
     if (threadIdx.x == 0) {
         partial[0] = most;

@@ -167,7 +167,7 @@ static __device__ void finish_chunk(const struct group *group, uint32_t chunk, u
     float2 weights;
     float most, acc[HEADS];
     if (warp < HEADS)
-        weights = weights_of_scores(shared->weights[warp], n, &most);
+        weights = weigh_scores(shared->weights[warp], n, &most);
     __syncthreads();
     weigh_values<HEADS>(shared, n, acc);
     float *partial = group->partials + chunk * PARTIAL;

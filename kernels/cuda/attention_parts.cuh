@@ -61,9 +61,9 @@ static __device__ inline float *partial_of(const struct attention_work *work, si
     return work->partials + place * (2 + work->args.cache.head_dim);
 }
 
-/* Weights exp(score - most) in place of a chunk's n scores, zeros behind them, by a warp; most is the largest
- * score. Lane l gets those of the positions l and l + 32. */
-static __device__ inline float2 weights_of_scores(float *scores, unsigned n, float *most)
+/* Weights exp(score - most) of a chunk's n scores, by a warp; most is the largest score. Lane l gets those of
+ * the positions l and l + 32, zeros behind the n. */
+static __device__ inline float2 weights_of_scores(const float *scores, unsigned n, float *most)
 {
     unsigned lane = threadIdx.x % WARP, other = lane + WARP;
     float low = lane < n ? scores[lane] : scores[0];
@@ -75,11 +75,19 @@ static __device__ inline float2 weights_of_scores(float *scores, unsigned n, flo
     }
     low = lane < n ? mtp_expf(__fsub_rn(low, largest)) : 0.0f;
     high = other < n ? mtp_expf(__fsub_rn(high, largest)) : 0.0f;
-    __syncwarp(); /* lanes behind the n read scores[0] */
-    scores[lane] = low;
-    scores[other] = high;
     *most = largest;
     return make_float2(low, high);
+}
+
+/* The same, in place of the scores too. */
+static __device__ inline float2 weigh_scores(float *scores, unsigned n, float *most)
+{
+    unsigned lane = threadIdx.x % WARP;
+    float2 weights = weights_of_scores(scores, n, most);
+    __syncwarp(); /* lanes behind the n read scores[0] */
+    scores[lane] = weights.x;
+    scores[lane + WARP] = weights.y;
+    return weights;
 }
 
 #endif

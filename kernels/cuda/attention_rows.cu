@@ -4,7 +4,7 @@
  * the scratch, then each chunk's factor is known, then the values are added up. */
 #include "kernels/cuda/attention_rows.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 
 enum {
     THREADS = 256, N_WARPS = THREADS / WARP,
@@ -147,18 +147,12 @@ static __device__ void chunk_weights(const struct rows_work *work, const struct 
             continue;
         const unsigned n = end - begin < ATTENTION_CHUNK ? (unsigned)(end - begin) : ATTENTION_CHUNK;
         const float *scores = shared->scores[i];
-        float low = lane < n ? scores[lane] : scores[0], high = other < n ? scores[other] : scores[0];
-        float most = high > low ? high : low;
-        for (int distance = WARP / 2; distance >= 1; distance /= 2) {
-            float theirs = __shfl_xor_sync(ALL_LANES, most, distance);
-            most = theirs > most ? theirs : most;
-        }
-        low = lane < n ? mtp_expf(__fsub_rn(low, most)) : 0.0f;
-        high = other < n ? mtp_expf(__fsub_rn(high, most)) : 0.0f;
+        float most;
+        const float2 weights = weights_of_scores(scores, n, &most);
         const size_t at = (size_t)(blockIdx.x * work->n_chunks + chunk) * PAIRS + i;
-        work->weights[at * ATTENTION_CHUNK + lane] = low;
-        work->weights[at * ATTENTION_CHUNK + other] = high;
-        float sum = fold64_warp(low, high);
+        work->weights[at * ATTENTION_CHUNK + lane] = weights.x;
+        work->weights[at * ATTENTION_CHUNK + other] = weights.y;
+        float sum = fold64_warp(weights.x, weights.y);
         const size_t place = (size_t)(blockIdx.x * PAIRS + i) * work->n_chunks + chunk;
         if (lane == 0) {
             work->largest[place] = most;
