@@ -1,6 +1,7 @@
 /* fused_router.cu - the router of a few rows: its product, a warp an expert; then the last block to come to
  * its end chooses, a warp a row, and lists the pairs of each expert. Which block that is changes nothing. */
 #include "kernels/cuda/fused.cuh"
+#include "kernels/cuda/route.cuh"
 
 enum {
     THREADS = 256, N_WARPS = THREADS / WARP,
@@ -171,28 +172,6 @@ static __device__ void choose(const struct fused_router *work, uint32_t row, int
     args->weights[(size_t)row * args->n_used + lane] = __fdiv_rn(mine, total);
 }
 
-/* The pairs by expert: they are so few that each expert looks at all. */
-static __device__ void list_pairs(const struct route_args *args, const int32_t *pairs)
-{
-    const int32_t n_pairs = args->n_rows * (int32_t)args->n_used;
-    if (threadIdx.x == 0)
-        args->start[args->n_experts] = n_pairs;
-    for (int32_t e = (int32_t)threadIdx.x; e < (int32_t)args->n_experts; e += THREADS) {
-        int32_t start = 0, own = 0;
-#pragma unroll 8
-        for (int32_t pair = 0; pair < n_pairs; pair++) {
-            start += pairs[pair] < e;
-            own += pairs[pair] == e;
-        }
-        args->start[e] = start;
-        for (int32_t pair = 0; own > 0; pair++)
-            if (pairs[pair] == e) {
-                args->order[start++] = pair;
-                own--;
-            }
-    }
-}
-
 /* ROWS at a time; WIDTH: of rows, or 0 for any. */
 template <int ROWS, int WIDTH>
 static __global__ void __launch_bounds__(THREADS)
@@ -224,7 +203,7 @@ fused_router_kernel(const __grid_constant__ struct fused_router work)
     if (warp < n_rows)
         choose(&work, warp, pairs);
     __syncthreads();
-    list_pairs(&work.route, pairs);
+    list_pairs<THREADS>(&work.route, pairs);
 }
 
 template <int ROWS, int WIDTH>

@@ -1,6 +1,6 @@
 /* route.cu - the MoE router: a warp a row for softmax and choice, then a block an expert lists the
  * expert's pairs in ascending order. */
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/route.cuh"
 
 enum { THREADS = 256, FEW_ROWS = THREADS / WARP };
 
@@ -153,17 +153,7 @@ static __global__ void __launch_bounds__(THREADS) few_rows_kernel(struct route_w
     for (uint32_t pair = threadIdx.x; pair < n_pairs; pair += THREADS)
         pairs[pair] = args->experts[pair];
     __syncthreads();
-    for (int32_t e = (int32_t)threadIdx.x; e < (int32_t)args->n_experts; e += THREADS) {
-        int32_t start = 0;
-        for (uint32_t pair = 0; pair < n_pairs; pair++)
-            start += pairs[pair] < e;
-        args->start[e] = start;
-        for (uint32_t pair = 0; pair < n_pairs; pair++)
-            if (pairs[pair] == e)
-                args->order[start++] = (int32_t)pair;
-    }
-    if (threadIdx.x == 0)
-        args->start[args->n_experts] = (int32_t)n_pairs;
+    list_pairs<THREADS>(args, pairs);
 }
 
 cudaError_t cuda_launch_route(const struct route_args *args, struct cuda_fault fault,
