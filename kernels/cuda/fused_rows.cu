@@ -209,15 +209,21 @@ fused_experts_kernel(const __grid_constant__ struct fused_rows fused)
 
 /* ---- launches -------------------------------------------------------------------------------- */
 
-template <bool WHOLE, int THREADS>
-static cudaError_t launch_rows(const struct fused_rows &fused, unsigned threads, bool combines,
-                               cudaStream_t stream)
+template <bool COMBINES, bool WHOLE, int THREADS>
+static cudaError_t launch_rows(const struct fused_rows &fused, unsigned threads, cudaStream_t stream)
 {
-    const size_t shared_bytes = fused.norm.n * sizeof(float);
-    const dim3 grid((unsigned)fused.norm.n_rows);
-    return combines
-        ? launch_kernel(fused_rows_kernel<true, WHOLE, THREADS>, grid, threads, shared_bytes, stream, fused)
-        : launch_kernel(fused_rows_kernel<false, WHOLE, THREADS>, grid, threads, shared_bytes, stream, fused);
+    return launch_kernel(fused_rows_kernel<COMBINES, WHOLE, THREADS>, dim3((unsigned)fused.norm.n_rows),
+                         threads, fused.norm.n * sizeof(float), stream, fused);
+}
+
+static cudaError_t launch_experts(const struct fused_rows &fused, unsigned threads, bool whole,
+                                  cudaStream_t stream)
+{
+    if (whole && fused.norm.n <= PAIR * MOST_PAIRS)
+        return launch_kernel(fused_experts_kernel, dim3((unsigned)fused.norm.n_rows),
+                             (unsigned)fused.norm.n / PAIR, fused.norm.n * sizeof(float), stream, fused);
+    return whole ? launch_rows<true, true, MOST_THREADS>(fused, threads, stream)
+                 : launch_rows<true, false, MOST_THREADS>(fused, threads, stream);
 }
 
 static bool is_whole(const struct fused_rows *fused, bool combines)
@@ -268,11 +274,10 @@ cudaError_t cuda_launch_fused_rows(const struct fused_args *args, const struct c
         fused.act = args->quantize->act;
     unsigned threads = WARP * blocks_for(fused.norm.n, SUPER_BLOCK);
     const bool combines = args->combine != NULL, whole = is_whole(&fused, combines);
-    if (combines && whole && fused.norm.n <= PAIR * MOST_PAIRS)
-        return launch_kernel(fused_experts_kernel, dim3((unsigned)fused.norm.n_rows),
-                             (unsigned)fused.norm.n / PAIR, fused.norm.n * sizeof(float), stream, fused);
+    if (combines)
+        return launch_experts(fused, threads, whole, stream);
     if (whole && threads <= FEW_THREADS)
-        return launch_rows<true, FEW_THREADS>(fused, threads, combines, stream);
-    return whole ? launch_rows<true, MOST_THREADS>(fused, threads, combines, stream)
-                 : launch_rows<false, MOST_THREADS>(fused, threads, combines, stream);
+        return launch_rows<false, true, FEW_THREADS>(fused, threads, stream);
+    return whole ? launch_rows<false, true, MOST_THREADS>(fused, threads, stream)
+                 : launch_rows<false, false, MOST_THREADS>(fused, threads, stream);
 }
